@@ -1,0 +1,240 @@
+"""HAT-iLN: window attention with a relative position bias, channel attention, and overlapping cross-attention.
+
+Behaviour from 2minkyulee/i-LN@3266199c iLN/basicsr/archs/hat_iLN_arch.py and the-database/traiNNer-redux@68629319
+traiNNer/archs/hat_iln_arch.py; i-LN: arXiv 2504.06629; HAT: arXiv 2205.04437.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from irestore.field import Field
+from irestore.models.layers import CAB, ILN, Mlp, from_windows, to_windows
+from irestore.models.trunk import EPS, Group, Trunk, TrunkConfig, body_conv
+from irestore.tiling import Frame
+
+RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K
+RGB_STD = (0.2842, 0.2701, 0.2920)
+
+
+@dataclass(frozen=True)
+class HATConfig(TrunkConfig):
+    """Defaults are those of upstream's HAT-iLN class.
+
+    `stdnorm` tells the dialects' inputs apart: None takes the image as it is (traiNNer-redux); False subtracts the mean of
+    DIV2K and True divides by its deviation too (official). Where `img_size` is not above the window, windows are not shifted.
+    """
+
+    embed_dim: int = 96
+    depths: tuple[int, ...] = (6, 6, 6, 6)
+    num_heads: tuple[int, ...] = (6, 6, 6, 6)
+    window_size: int = 7
+    mlp_ratio: float = 4.0
+    img_size: int = 64
+    overlap_ratio: float = 0.5
+    qkv_bias: bool = True
+    qk_scale: float | None = None
+    img_range: float = 1.0
+    stdnorm: bool | None = None
+    eps: float = EPS
+
+    @property
+    def overlap_window(self) -> int:
+        """Side of the windows that overlapping attention takes its keys from."""
+        return self.window_size + int(self.window_size * self.overlap_ratio)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a value that no network can be built from."""
+        super().__post_init__()
+        if (self.overlap_window - self.window_size) % 2:
+            raise ValueError(
+                f"window_size = {self.window_size} with overlap_ratio = {self.overlap_ratio}: the overlap must be even"
+            )
+
+
+class Shared(NamedTuple):
+    """What all blocks of a run need to know of positions."""
+
+    inner: Tensor  # (window^2, window^2): place in the bias table, queries by keys
+    outer: Tensor  # (window^2, outer^2): the same for overlapping attention
+    regions: Field  # (B, 1, H, W): in a shifted window only pixels of the same region see each other
+    inside: Field  # (B, 1, H, W): 1 all over the image
+
+
+class WindowAttention(nn.Module):
+    """Multi-head attention inside windows, with a table of position biases and regions that do not see each other."""
+
+    def __init__(self, config: HATConfig, heads: int) -> None:
+        super().__init__()
+        dim, self.window, self.heads = config.embed_dim, config.window_size, heads
+        self.scale = config.qk_scale or (dim // heads) ** -0.5
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * self.window - 1) ** 2, heads))
+        self.qkv = nn.Linear(dim, 3 * dim, bias=config.qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, t: Tensor, bias: Tensor, regions: Tensor | None) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w); bias (heads, window^2, window^2); regions (B, 1, h, w): unequal ones see -100."""
+        qkv = self.qkv(to_windows(t, self.window))
+        q, k, v = qkv.view(*qkv.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        if regions is not None and (regions != regions[:, :, :1, :1]).any():
+            ids = to_windows(regions, self.window)
+            bias = bias + -100.0 * (ids != ids.transpose(1, 2))[:, None].to(bias.dtype)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
+        return from_windows(self.proj(mixed.transpose(1, 2).flatten(2)), self.window, t.shape[2], t.shape[3])
+
+
+class HAB(nn.Module):
+    """Hybrid attention block: x + std (attention + conv_scale * gated convolutions), then x + std mlp."""
+
+    passes = 3  # walks over the whole map
+
+    def __init__(self, config: HATConfig, heads: int, shifted: bool) -> None:
+        super().__init__()
+        dim, window = config.embed_dim, config.window_size
+        self.eps, self.conv_scale = config.eps, config.conv_scale
+        self.frame = Frame(window - window // 2, window, "circular") if shifted else None
+        self.norm1 = ILN(dim)
+        self.attn = WindowAttention(config, heads)
+        self.conv_block = CAB(dim, config.compress_ratio, config.squeeze_factor)
+        self.norm2 = ILN(dim)
+        self.mlp = Mlp(dim, config.mlp_ratio)
+
+    def forward(self, x: Field, shared: Shared) -> Field:
+        """The map after this block."""
+        before = x.moments(self.eps)  # waits for the whole image
+        c = x.map(lambda t: self.conv_block(self.norm1(t, before)), halo=CAB.halo)
+        gain = before.std * self.conv_scale * self.conv_block.gate(c.mean())  # waits for the whole image
+        bias = self.attn.relative_position_bias_table[shared.inner].permute(2, 0, 1)
+
+        def attend(c: Tensor, t: Tensor, regions: Tensor | None = None) -> Tensor:
+            return t + gain * c + before.std * self.attn(self.norm1(t, before), bias, regions)
+
+        x = c.map_(attend, x, shared.regions, frame=self.frame) if self.frame else c.map_(attend, x)
+        after = x.moments(self.eps)  # waits for the whole image
+        return x.map_(lambda t: t + after.std * self.mlp(self.norm2(t, after)))
+
+
+class OCAB(nn.Module):
+    """Overlapping cross-attention: queries of a window attend to keys of a larger window around it."""
+
+    passes = 2  # walks over the whole map
+
+    def __init__(self, config: HATConfig, heads: int) -> None:
+        super().__init__()
+        dim, window, outer = config.embed_dim, config.window_size, config.overlap_window
+        self.eps, self.heads, self.window, self.outer = config.eps, heads, window, outer
+        self.scale = config.qk_scale or (dim // heads) ** -0.5
+        self.norm1 = ILN(dim)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=config.qkv_bias)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((window + outer - 1) ** 2, heads))
+        self.proj = nn.Linear(dim, dim)
+        self.norm2 = ILN(dim)
+        self.mlp = Mlp(dim, config.mlp_ratio)
+
+    def forward(self, x: Field, shared: Shared) -> Field:
+        """The map after this block."""
+        before = x.moments(self.eps)  # waits for the whole image
+        bias = self.relative_position_bias_table[shared.outer].permute(2, 0, 1)
+        reach = (self.outer - self.window) // 2
+        x = x.map(
+            lambda t, inside: t + before.std * self.attend(self.norm1(t, before), inside, bias, reach),
+            shared.inside,
+            halo=reach,
+            frame=Frame(0, self.window, "constant"),
+        )
+        after = x.moments(self.eps)  # waits for the whole image
+        return x.map_(lambda t: t + after.std * self.mlp(self.norm2(t, after)))
+
+    def attend(self, t: Tensor, inside: Tensor, bias: Tensor, reach: int) -> Tensor:
+        """(B, C, h + 2 reach, w + 2 reach) -> the same, of which the outer `reach` pixels mean nothing.
+
+        Keys and values outside the image are zero, after the linear layer: such keys still take their share of the softmax.
+        """
+        b, c, height, width = t.shape
+        dim, core = c, t[:, :, reach : height - reach, reach : width - reach]
+        weight, offset = self.qkv.weight, self.qkv.bias
+        q = F.linear(to_windows(core, self.window), weight[:dim], None if offset is None else offset[:dim])
+        kv = F.linear(t.permute(0, 2, 3, 1), weight[dim:], None if offset is None else offset[dim:])
+        kv = (kv * inside.permute(0, 2, 3, 1)).unfold(1, self.outer, self.window).unfold(2, self.outer, self.window)
+        kv = kv.permute(0, 1, 2, 4, 5, 3).reshape(len(q), self.outer**2, 2, self.heads, dim // self.heads)
+        k, v = kv.permute(2, 0, 3, 1, 4)
+        q = q.view(len(q), -1, self.heads, dim // self.heads).transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
+        out = from_windows(self.proj(mixed.transpose(1, 2).flatten(2)), self.window, core.shape[2], core.shape[3])
+        return F.pad(out, (reach, reach, reach, reach))
+
+
+class HAT(Trunk):
+    """HAT-iLN (see the module's docstring), any of its configurations, in both dialects."""
+
+    Config = HATConfig
+
+    def __init__(self, config: HATConfig) -> None:
+        shifting = config.img_size > config.window_size
+        groups = []
+        for depth, heads in zip(config.depths, config.num_heads, strict=True):
+            blocks = [HAB(config, heads, shifted=shifting and i % 2 == 1) for i in range(depth)]
+            groups.append(Group(blocks, body_conv(config), OCAB(config, heads)))
+        super().__init__(config, groups)
+        self.stdnorm, self.img_range = config.stdnorm, config.img_range
+        window, outer = config.window_size, config.overlap_window
+        self.register_buffer("relative_position_index_SA", self_index(window))
+        self.register_buffer("relative_position_index_OCA", overlap_index(window, outer))
+
+    def shared(self, x: Field) -> tuple[Shared]:
+        """What all blocks need to know of the image and of positions."""
+        shape = (x.batch, 1, x.height, x.width)
+        like = self.norm.weight
+        regions = like.new_zeros(shape)
+        lag, lead = self.config.window_size // 2, -(-self.config.window_size // 2)
+        for axis, weight in ((2, 3.0), (3, 1.0)):  # after upstream's roll these stand in windows with other regions
+            regions.narrow(axis, shape[axis] - lead, lead).add_(weight)
+            regions.narrow(axis, 0, lag).add_(2 * weight)
+        inside = x.sibling(like.new_ones(shape))
+        return (Shared(self.relative_position_index_SA, self.relative_position_index_OCA, x.sibling(regions), inside),)
+
+    def shallow(self, image: Tensor) -> Tensor:
+        """The first convolution's features, of the normalised image where the dialect normalises."""
+        if self.stdnorm is None:
+            return super().shallow(image)
+        mean, std = self.input_statistics(image)
+        return super().shallow((image - mean) * self.img_range / std)
+
+    def tail(self, x: Tensor, image: Tensor) -> Tensor:
+        """From the last group's output to the result, brought back to 0..1."""
+        out = super().tail(x, image)
+        if self.stdnorm is None:
+            return out
+        mean, std = self.input_statistics(image)
+        return torch.addcmul(mean, out, std / self.img_range)
+
+    def input_statistics(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation (1, C, 1, 1) that the official dialect takes for the input's."""
+        rgb = self.in_chans == 3
+        mean = RGB_MEAN if rgb else (0.0,)
+        std = (RGB_STD if rgb else RGB_STD[:1]) if self.stdnorm else (1.0,)
+        return image.new_tensor(mean).view(1, -1, 1, 1), image.new_tensor(std).view(1, -1, 1, 1)
+
+
+def grid(side: int) -> Tensor:
+    """Row and column of each pixel of a square, (side^2, 2)."""
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    return torch.stack([rows, columns], -1).reshape(-1, 2)
+
+
+def self_index(window: int) -> Tensor:
+    """Places in the bias table of query minus key, (window^2, window^2)."""
+    places = grid(window)
+    offset = places[:, None] - places[None] + window - 1
+    return offset[..., 0] * (2 * window - 1) + offset[..., 1]
+
+
+def overlap_index(window: int, outer: int) -> Tensor:
+    """Places in the bias table of key minus query, (window^2, outer^2). Negative ones count from its end, as upstream's do."""
+    offset = grid(outer)[None] - grid(window)[:, None] + window - outer + 1
+    return offset[..., 0] * (window + outer - 1) + offset[..., 1]

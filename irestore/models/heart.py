@@ -1,0 +1,141 @@
+"""HEART: HAT-iLN with rank-factorised implicit position bias (RIB) and without overlapping attention.
+
+Behaviour from the-database/traiNNer-redux@a4af1be5 traiNNer/archs/heart_arch.py; i-LN: arXiv 2504.06629; RIB: arXiv 2603.06738.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from irestore.field import Field
+from irestore.models.layers import CAB, ILN, Mlp, from_windows, to_windows
+from irestore.models.trunk import EPS, Group, Trunk, TrunkConfig, body_conv
+from irestore.tiling import Frame
+
+
+@dataclass(frozen=True)
+class HeartConfig(TrunkConfig):
+    """The published networks have all the defaults, with `upscale` 4 or 2."""
+
+    rank: int = 8
+    rib_hidden_dim: int = 32
+    rib_n_freqs: int = 10
+    attention_freq: int = 2
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a value that no network can be built from."""
+        super().__post_init__()
+        if self.window_size % 2:
+            raise ValueError(f"window_size = {self.window_size}: must be even, since shifted windows lie half a window apart")
+
+
+class RIBAttention(nn.Module):
+    """Multi-head attention inside windows. The position bias is a product of low rank, so it joins q and k as channels:
+
+    softmax(q k / sqrt(d) + q_pos k_pos / sqrt(rank)) v = softmax([q / sqrt(d), q_pos / sqrt(rank)] [k, k_pos]) v
+    """
+
+    def __init__(self, config: HeartConfig, heads: int, shifted: bool) -> None:
+        super().__init__()
+        dim, hidden, rank = config.embed_dim, config.rib_hidden_dim, config.rank
+        self.window, self.heads, self.rank = config.window_size, heads, rank
+        self.frame = Frame(config.window_size // 2, config.window_size, "reflect") if shifted else None
+        self.to_qkv = nn.Conv2d(dim, 3 * dim, 1)
+        self.to_out = nn.Conv2d(dim, dim, 1)
+        self.to_hidden = nn.Parameter(torch.randn(2 + 4 * config.rib_n_freqs, hidden) * 0.05)
+        self.hidden_b = nn.Parameter(torch.zeros(1, hidden))
+        self.to_q = nn.Parameter(torch.randn(heads, hidden, rank) * 0.05)
+        self.to_k = nn.Parameter(torch.randn(heads, hidden, rank) * 0.05)
+        self.register_buffer("coords", window_coordinates(self.window, config.rib_n_freqs), persistent=False)
+
+    def linear(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The linear layers around the attention, with q, k and v of each head widened by `rank` channels.
+
+        Weight (3 * heads * (d + rank), C) and bias (window^2, the same) of the layer before: the new channels of q and k are
+        the position features, those of v are zero. Weight (C, heads * (d + rank)) of the layer after, which ignores them.
+        """
+        heads, rank, dim = self.heads, self.rank, self.to_out.in_channels
+        d = dim // heads
+        hidden = F.relu(self.coords @ self.to_hidden + self.hidden_b)
+        positions = torch.stack(  # (3, window^2, heads, rank)
+            [
+                torch.einsum("nd,hdr->nhr", hidden, self.to_q) * rank**-0.5,
+                torch.einsum("nd,hdr->nhr", hidden, self.to_k),
+                hidden.new_zeros(len(hidden), heads, rank),
+            ]
+        )
+        gain = hidden.new_tensor([d**-0.5, 1.0, 1.0]).view(3, 1, 1, 1)
+        weight = F.pad(self.to_qkv.weight.view(3, heads, d, dim) * gain, (0, 0, 0, rank))
+        bias = (self.to_qkv.bias.view(3, 1, heads, d) * gain).expand(3, len(hidden), heads, d)  # type: ignore[union-attr]
+        bias = torch.cat([bias, positions], -1).transpose(0, 1)
+        out = F.pad(self.to_out.weight.view(dim, heads, d), (0, rank))
+        return weight.reshape(-1, dim), bias.reshape(len(hidden), -1), out.reshape(dim, -1)
+
+    def forward(self, t: Tensor, linear: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w); h and w are multiples of the window. `linear` is what `linear()` gave."""
+        weight, bias, out = linear
+        windows = to_windows(t, self.window)
+        qkv = F.linear(windows, weight) + bias
+        q, k, v = qkv.view(*qkv.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, scale=1.0).transpose(1, 2).flatten(2)
+        return from_windows(F.linear(mixed, out, self.to_out.bias), self.window, t.shape[2], t.shape[3])
+
+
+class HeartBlock(nn.Module):
+    """x + std (attention + conv_scale * gated convolutions), then x + std mlp; std is that of the branch's own input."""
+
+    passes = 3  # walks over the whole map
+
+    def __init__(self, config: HeartConfig, attention: RIBAttention | None) -> None:
+        super().__init__()
+        dim = config.embed_dim
+        self.conv_scale = config.conv_scale
+        self.norm1 = ILN(dim)
+        if attention is not None:
+            self.attn = attention
+        self.conv_block = CAB(dim, config.compress_ratio, config.squeeze_factor)
+        self.norm2 = ILN(dim)
+        self.mlp = Mlp(dim, config.mlp_ratio)
+
+    def forward(self, x: Field) -> Field:
+        """The map after this block."""
+        before = x.moments(EPS)  # waits for the whole image
+        c = x.map(lambda t: self.conv_block(self.norm1(t, before)), halo=CAB.halo)
+        gain = before.std * self.conv_scale * self.conv_block.gate(c.mean())  # waits for the whole image
+        if hasattr(self, "attn"):
+            attn, linear = self.attn, self.attn.linear()
+            x = c.map_(lambda c, t: t + gain * c + before.std * attn(self.norm1(t, before), linear), x, frame=attn.frame)
+        else:
+            x = c.map_(lambda c, t: torch.addcmul(t, c, gain), x)
+        after = x.moments(EPS)  # waits for the whole image
+        return x.map_(lambda t: t + after.std * self.mlp(self.norm2(t, after)))
+
+
+class Heart(Trunk):
+    """HEART (see the module's docstring), any of its configurations."""
+
+    Config = HeartConfig
+
+    def __init__(self, config: HeartConfig) -> None:
+        groups = []
+        for depth, heads in zip(config.depths, config.num_heads, strict=True):
+            blocks = []
+            for i in range(depth):  # every attention_freq-th block attends, every second of these is shifted
+                turn, rest = divmod(i, config.attention_freq)
+                attention = RIBAttention(config, heads, shifted=turn % 2 == 1) if rest == 0 else None
+                blocks.append(HeartBlock(config, attention))
+            groups.append(Group(blocks, body_conv(config)))
+        super().__init__(config, groups)
+
+
+def window_coordinates(window: int, frequencies: int) -> Tensor:
+    """Positions (window^2, 2 + 4 * frequencies): x, y in +-(1 - 1/window), then sin and cos of each times 1, 2, 4, ..."""
+    axis = (2 * torch.arange(window) + 1) / window - 1
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    base = torch.stack([x, y], -1).reshape(-1, 2)
+    waves = [wave(base * 2**i) for i in range(frequencies) for wave in (torch.sin, torch.cos)]
+    return torch.cat([base, *waves], -1)

@@ -1,0 +1,105 @@
+"""Parts that two or more models use. They see tiles (B, C, h, w), never files, and take what is global as an argument."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from irestore.field import Moments
+
+
+class Affine(nn.Module):
+    """Scales and shifts each channel; knows no statistics."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, t: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        return torch.addcmul(self.bias[:, None, None], t, self.weight[:, None, None])
+
+
+class ILN(Affine):
+    """i-LN: normalises by the mean and deviation of the whole image, then scales and shifts (arXiv 2504.06629, section 4).
+
+    The residual branch is multiplied by `moments.std` again; that is left to the block.
+    """
+
+    def forward(self, t: Tensor, moments: Moments) -> Tensor:  # type: ignore[override]
+        """(B, C, h, w) -> (B, C, h, w)."""
+        return torch.addcmul(self.bias[:, None, None], t - moments.mean, self.weight[:, None, None] / moments.std)
+
+
+class ChannelAttention(nn.Module):
+    """Squeeze and excitation: a gate for each channel from the channel's mean over the whole image."""
+
+    def __init__(self, dim: int, squeeze_factor: int) -> None:
+        super().__init__()
+        self.attention = nn.Sequential(
+            nn.Identity(),  # upstream's pooling: here the mean comes from the Field
+            nn.Conv2d(dim, dim // squeeze_factor, 1),
+            nn.ReLU(),
+            nn.Conv2d(dim // squeeze_factor, dim, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, mean: Tensor) -> Tensor:
+        """(B, C, 1, 1) -> (B, C, 1, 1) in 0..1."""
+        gate: Tensor = self.attention(mean)
+        return gate
+
+
+class CAB(nn.Module):
+    """HAT's convolution branch: conv 3x3, GELU, conv 3x3 (`forward`, halo 2), and the gate of its output (`gate`)."""
+
+    halo = 2
+
+    def __init__(self, dim: int, compress_ratio: int, squeeze_factor: int) -> None:
+        super().__init__()
+        self.cab = nn.Sequential(
+            nn.Conv2d(dim, dim // compress_ratio, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(dim // compress_ratio, dim, 3, padding=1),
+            ChannelAttention(dim, squeeze_factor),
+        )
+
+    def forward(self, t: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w), before the gate."""
+        out: Tensor = self.cab[2](self.cab[1](self.cab[0](t)))
+        return out
+
+    def gate(self, mean: Tensor) -> Tensor:
+        """Mean of the output over the whole image (B, C, 1, 1) -> gate (B, C, 1, 1)."""
+        out: Tensor = self.cab[3](mean)
+        return out
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an exact GELU between, pixel by pixel."""
+
+    def __init__(self, dim: int, ratio: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, int(dim * ratio))
+        self.fc2 = nn.Linear(int(dim * ratio), dim)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        out: Tensor = self.fc2(F.gelu(self.fc1(t.permute(0, 2, 3, 1))))
+        return out.permute(0, 3, 1, 2)
+
+
+def to_windows(t: Tensor, window: int) -> Tensor:
+    """(B, C, h, w) -> (B * windows, window * window, C), windows row by row; h and w are multiples of the window."""
+    b, c, h, w = t.shape
+    t = t.permute(0, 2, 3, 1).reshape(b, h // window, window, w // window, window, c)
+    return t.transpose(2, 3).reshape(-1, window * window, c)
+
+
+def from_windows(windows: Tensor, window: int, height: int, width: int) -> Tensor:
+    """The inverse of `to_windows`: (B * windows, window * window, C) -> (B, C, height, width)."""
+    c = windows.shape[-1]
+    t = windows.reshape(-1, height // window, width // window, window, window, c)
+    return t.transpose(2, 3).reshape(-1, height, width, c).permute(0, 3, 1, 2)

@@ -1,0 +1,196 @@
+"""The frame that HEART and HAT-iLN share: shallow convolution, groups of blocks, upsampling tail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from irestore.field import Field
+from irestore.models.layers import Affine
+
+EPS = 1e-4  # of i-LN, inside the square root; upstream's value in all published configurations
+
+
+@dataclass(frozen=True)
+class TrunkConfig:
+    """What HEART and HAT-iLN have in common. Names are upstream's; `upscale` 1, 2, 3, 4 or 8.
+
+    `upsampler`: "pixelshuffle" (features, then stages of 2 or one of 3) or "pixelshuffledirect" (SwinIR's term: one
+    convolution and one shuffle). `global_skip` adds the nearest-upsampled input to the output. `unshuffle` n computes the
+    body at 1/n of the resolution, by PixelUnshuffle(n) in front and PixelShuffle(n) at the back. The last two are ours.
+    """
+
+    upscale: int = 4
+    in_chans: int = 3
+    embed_dim: int = 180
+    depths: tuple[int, ...] = (6, 6, 6, 6, 6, 6)
+    num_heads: tuple[int, ...] = (6, 6, 6, 6, 6, 6)
+    window_size: int = 32
+    compress_ratio: int = 3
+    squeeze_factor: int = 30
+    conv_scale: float = 0.01
+    mlp_ratio: float = 2.0
+    num_feat: int = 64
+    patch_norm: bool = True
+    resi_connection: str = "1conv"
+    upsampler: str = "pixelshuffle"
+    global_skip: bool = False
+    unshuffle: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a value that no network can be built from."""
+        choices: dict[str, tuple[object, ...]] = {
+            "upscale": (1, 2, 3, 4, 8),
+            "resi_connection": ("1conv", "identity"),
+            "upsampler": ("pixelshuffle", "pixelshuffledirect"),
+        }
+        for key, allowed in choices.items():
+            if getattr(self, key) not in allowed:
+                raise ValueError(f"{key} = {getattr(self, key)!r}: must be one of {', '.join(map(repr, allowed))}")
+        if len(self.depths) != len(self.num_heads):
+            raise ValueError(f"depths has {len(self.depths)} groups but num_heads has {len(self.num_heads)}")
+        for heads in self.num_heads:
+            if heads < 1 or self.embed_dim % heads:
+                raise ValueError(f"embed_dim = {self.embed_dim} is not a multiple of num_heads = {heads}")
+
+
+class Group(nn.Module):
+    """Blocks one after another, then a convolution, and the group's input added."""
+
+    def __init__(self, blocks: Sequence[nn.Module], conv: nn.Module, overlap_attn: nn.Module | None = None) -> None:
+        super().__init__()
+        self.residual_group = nn.ModuleDict({"blocks": nn.ModuleList(blocks)})
+        if overlap_attn is not None:
+            self.residual_group["overlap_attn"] = overlap_attn
+        self.conv = conv
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """All blocks in the order of computation."""
+        own: list[nn.Module] = list(self.residual_group["blocks"])  # type: ignore[arg-type]
+        return [*own, self.residual_group["overlap_attn"]] if "overlap_attn" in self.residual_group else own
+
+    def forward(self, x: Field, *shared: object) -> Field:
+        """The map after this group. `shared` is what every block of the run is told."""
+        y = x
+        for block in self.blocks:
+            y = block(y, *shared)
+        return y.map(lambda y, x: self.conv(y) + x, x, halo=1)
+
+
+class Trunk(nn.Module):
+    """conv -> affine -> groups -> affine -> conv, + the first conv's output -> upsampling tail.
+
+    Takes the Field of an image whose sides are multiples of `window` (pad first: the padding enters every statistic) and
+    gives the Field of the result, `scale` times as large.
+    """
+
+    def __init__(self, config: TrunkConfig, groups: Sequence[Group]) -> None:
+        super().__init__()
+        dim, n = config.embed_dim, config.unshuffle
+        self.config = config
+        self.conv_first = nn.Conv2d(config.in_chans * n * n, dim, 3, padding=1)
+        self.patch_embed = nn.ModuleDict({"norm": Affine(dim)} if config.patch_norm else {})
+        self.layers = nn.ModuleList(groups)
+        self.norm = Affine(dim)
+        self.conv_after_body = body_conv(config)
+        zoom = config.upscale * n
+        if config.upsampler == "pixelshuffle":
+            self.conv_before_upsample = nn.Sequential(nn.Conv2d(dim, config.num_feat, 3, padding=1), nn.LeakyReLU())
+            self.upsample = shuffle_stages(config.num_feat, zoom)
+            self.conv_last = nn.Conv2d(config.num_feat, config.in_chans, 3, padding=1)
+        else:
+            out = config.in_chans * zoom * zoom
+            self.upsample = nn.Sequential(nn.Conv2d(dim, out, 3, padding=1), nn.PixelShuffle(zoom))
+
+    @property
+    def scale(self) -> int:
+        """How many times larger the result is."""
+        return self.config.upscale
+
+    @property
+    def window(self) -> int:
+        """What the sides of the input must be multiples of, in its pixels."""
+        return self.config.window_size * self.config.unshuffle
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of the input and of the output."""
+        return self.config.in_chans
+
+    @property
+    def passes(self) -> int:
+        """How many times `forward` walks over the whole map, for progress."""
+        return 2 + sum(1 + sum(block.passes for block in group.blocks) for group in self.layers)  # type: ignore[union-attr]
+
+    def forward(self, image: Field) -> Field:
+        """Field (B, in_chans, H, W) -> Field (B, in_chans, H * scale, W * scale)."""
+        n = self.config.unshuffle
+        x = image.map(self.head, halo=n, scale=Fraction(1, n))
+        shared = self.shared(x)
+        for group in self.layers:
+            x = group(x, *shared)
+        halo = tail_halo(self.config)
+        return x.map(self.tail, image, halo=halo, scale=self.scale * n)
+
+    def shared(self, x: Field) -> tuple[object, ...]:
+        """What every block is told, given the first map of the body."""
+        return ()
+
+    def shallow(self, image: Tensor) -> Tensor:
+        """The first convolution's features. Cheap, so the tail computes them again instead of keeping a map."""
+        n = self.config.unshuffle
+        features: Tensor = self.conv_first(F.pixel_unshuffle(image, n) if n > 1 else image)
+        return features
+
+    def head(self, image: Tensor) -> Tensor:
+        """What the first group receives."""
+        x = self.shallow(image)
+        return self.patch_embed["norm"](x) if self.config.patch_norm else x
+
+    def tail(self, x: Tensor, image: Tensor) -> Tensor:
+        """From the last group's output, and the image at the same place, to the result."""
+        x = self.conv_after_body(self.norm(x)) + self.shallow(image)
+        if self.config.upsampler == "pixelshuffle":
+            x = self.conv_last(self.upsample(self.conv_before_upsample(x)))
+        else:
+            x = self.upsample(x)
+        if self.config.global_skip:
+            x = x + F.interpolate(image, scale_factor=self.scale, mode="nearest")
+        return x
+
+
+def body_conv(config: TrunkConfig) -> nn.Module:
+    """The convolution that ends a group or the body, or none ("identity")."""
+    dim = config.embed_dim
+    return nn.Conv2d(dim, dim, 3, padding=1) if config.resi_connection == "1conv" else nn.Identity()
+
+
+def shuffle_factors(zoom: int) -> tuple[int, ...]:
+    """The PixelShuffle factors of "pixelshuffle", one after another: 3 for 3, else 2 log2(zoom) times."""
+    return (3,) if zoom == 3 else (2,) * (zoom.bit_length() - 1)
+
+
+def shuffle_stages(dim: int, zoom: int) -> nn.Sequential:
+    """A convolution and a PixelShuffle for each factor."""
+    stages: list[nn.Module] = []
+    for factor in shuffle_factors(zoom):
+        stages += [nn.Conv2d(dim, factor * factor * dim, 3, padding=1), nn.PixelShuffle(factor)]
+    return nn.Sequential(*stages)
+
+
+def tail_halo(config: TrunkConfig) -> int:
+    """How far the tail reaches, in pixels of its input, rounded up."""
+    reach, zoom = Fraction(1), 1  # conv_after_body and conv_first, side by side
+    if config.upsampler == "pixelshuffledirect":
+        return 2
+    reach += 1  # conv_before_upsample
+    for factor in shuffle_factors(config.upscale * config.unshuffle):
+        reach += Fraction(1, zoom)
+        zoom *= factor
+    reach += Fraction(1, zoom)  # conv_last
+    return -int(-reach // 1)

@@ -1,0 +1,160 @@
+"""Where tiles lie: Box, Frame (what a map shows beyond its edge) and Tiling (how one run is cut, computed and kept)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from irestore.errors import OutOfMemoryError
+from irestore.scratch import Store
+
+
+def round_up(value: int, multiple: int) -> int:
+    """The smallest multiple of `multiple` that is not below `value`."""
+    return -(-value // multiple) * multiple
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of pixels: rows top..bottom-1, columns left..right-1. It may reach beyond the image."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.right - self.left
+
+    @property
+    def pixels(self) -> int:
+        """Rows times columns."""
+        return self.height * self.width
+
+    def grow(self, by: int) -> Box:
+        """The box with `by` more pixels on all four sides."""
+        return Box(self.top - by, self.left - by, self.bottom + by, self.right + by)
+
+    def clip(self, height: int, width: int) -> Box:
+        """The part of the box inside an image of that size."""
+        return Box(max(self.top, 0), max(self.left, 0), min(self.bottom, height), min(self.right, width))
+
+    def within(self, outer: Box) -> tuple[slice, slice]:
+        """Rows and columns of this box in a tensor that holds `outer`."""
+        rows = slice(self.top - outer.top, self.bottom - outer.top)
+        return rows, slice(self.left - outer.left, self.right - outer.left)
+
+    def scaled(self, by: Fraction | int) -> Box:
+        """The same rectangle in a map of `by` times the size; raises ValueError where a side is no whole pixel."""
+        sides = [side * by for side in (self.top, self.left, self.bottom, self.right)]
+        if any(Fraction(side).denominator != 1 for side in sides):
+            raise ValueError(f"{self} times {by} does not fall on whole pixels")
+        return Box(*(int(side) for side in sides))
+
+    def cut(self, height: int, width: int) -> Iterator[Box]:
+        """Boxes of that size, row by row, that cover this one; the last of a row or column may be smaller."""
+        for top in range(self.top, self.bottom, height):
+            for left in range(self.left, self.right, width):
+                yield Box(top, left, min(top + height, self.bottom), min(left + width, self.right))
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An enlargement of the map by `before` pixels at the top and left, and up to a multiple at the bottom and right.
+
+    `mode` says what stands outside the image: "reflect" (without the edge pixel itself), "circular" or "constant" (zero), as
+    in torch.nn.functional.pad. Tiles are cut from the enlarged map's origin: that is how shifted windows stay whole.
+    """
+
+    before: int
+    multiple: int
+    mode: str
+
+    def around(self, image: Box) -> Box:
+        """The enlarged image."""
+        bottom = round_up(image.bottom + self.before, self.multiple) - self.before
+        right = round_up(image.right + self.before, self.multiple) - self.before
+        return Box(image.top - self.before, image.left - self.before, bottom, right)
+
+    def read(self, data: Tensor, box: Box) -> Tensor:
+        """The pixels (B, h, w, C) of `data` (B, H, W, C) under a box that may reach beyond it."""
+        height, width = data.shape[1], data.shape[2]
+        if self.mode == "constant":
+            inside = box.clip(height, width)
+            outside = (inside.left - box.left, box.right - inside.right, inside.top - box.top, box.bottom - inside.bottom)
+            tile = data[:, inside.top : inside.bottom, inside.left : inside.right]
+            return F.pad(tile, (0, 0, *outside))
+        rows = _folded(box.top, box.bottom, height, self.mode).to(data.device)
+        columns = _folded(box.left, box.right, width, self.mode).to(data.device)
+        return data.index_select(1, rows).index_select(2, columns)
+
+
+def _folded(start: int, stop: int, size: int, mode: str) -> Tensor:
+    """Indices start..stop-1 brought back into 0..size-1 by reflection or by going round."""
+    index = torch.arange(start, stop)
+    if mode == "circular":
+        return index % size
+    if mode != "reflect":
+        raise ValueError(f"mode {mode!r}: must be reflect, circular or constant")
+    period = max(2 * (size - 1), 1)
+    index = index.abs() % period
+    return torch.minimum(index, period - index) if size > 1 else torch.zeros_like(index)
+
+
+class Tiling:
+    """How the Fields of one run are cut, where they are computed and where they are kept.
+
+    `tile` is (height, width) in pixels, or None for the whole map at once; it is rounded up to `multiple` (the attention
+    window). It gets smaller when a tile does not fit into memory, and stays so for the next map and the next image.
+    `storage` is where whole maps lie: "device", "host" or "scratch" (a memory-mapped file). `progress`, if given, is
+    called after each tile with the share of its map that the tile is.
+    """
+
+    def __init__(
+        self,
+        tile: tuple[int, int] | None = None,
+        *,
+        multiple: int = 1,
+        device: torch.device | str = "cpu",
+        storage: str = "device",
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
+        if storage not in ("device", "host", "scratch"):
+            raise ValueError(f"storage {storage!r}: must be device, host or scratch")
+        self.multiple = multiple
+        self.device = torch.device(device)
+        self.storage = storage
+        self.progress = progress
+        self.tile = tile and (round_up(max(tile[0], 1), multiple), round_up(max(tile[1], 1), multiple))
+
+    def size_for(self, canvas: Box, multiple: int) -> tuple[int, int]:
+        """Height and width of the tiles of that canvas, multiples of `multiple`."""
+        height, width = self.tile or (canvas.height, canvas.width)
+        return round_up(min(height, canvas.height), multiple), round_up(min(width, canvas.width), multiple)
+
+    def shrink(self, box: Box, multiple: int) -> None:
+        """Makes tiles half as high and wide as `box`; raises OutOfMemoryError where one window is all that is left."""
+        if box.height <= multiple and box.width <= multiple:
+            raise OutOfMemoryError(
+                f"a tile of {box.height}x{box.width} pixels does not fit into the memory of {self.device}: "
+                "close other programs, or compute on another device (--device cpu)"
+            )
+        self.tile = (round_up(box.height // 2, multiple), round_up(box.width // 2, multiple))
+
+    def store(self, shape: tuple[int, ...], like: Tensor) -> Store:
+        """Room for a map of that shape, where this run keeps its maps."""
+        if self.storage == "scratch":
+            return Store.file(shape, like.dtype)
+        return Store.memory(shape, like.dtype, self.device if self.storage == "device" else torch.device("cpu"))

@@ -1,0 +1,114 @@
+"""What a file says besides its pixels: read from Pillow's image, and made true for the result."""
+
+import re
+from typing import Any
+
+from PIL import Image, JpegImagePlugin
+
+from .exif import provenance_of
+from .picture import JpegTables, Metadata
+
+NAMES = {"PNG": "png", "JPEG": "jpg", "MPO": "jpg", "WEBP": "webp", "TIFF": "tiff", "AVIF": "avif", "JXL": "jxl"}
+_EXIF_HEAD = b"Exif\0\0"
+_TEXT_LIMIT = 2**20  # characters of all text chunks together
+_IPTC_RESOURCE = 0x0404
+_STANDARD_LUMA_SUM = 3692  # of the 64 numbers of the standard's luminance table, which libjpeg calls quality 50
+
+
+def format_name(image: Image.Image) -> str:
+    """`Info.format` of an open image."""
+    known = image.format or "unknown"
+    return NAMES.get(known, known.lower())
+
+
+def exif_of(image: Image.Image) -> bytes | None:
+    """The EXIF block of an open image without its "Exif" mark, None where there is none."""
+    exif = image.info.get("exif")
+    if isinstance(exif, bytes):
+        return exif.removeprefix(_EXIF_HEAD) or None
+    if "Raw profile type exif" in image.info:  # PNG before it had an eXIf chunk
+        return image.getexif().tobytes().removeprefix(_EXIF_HEAD) or None
+    return None
+
+
+def read_metadata(image: Image.Image, oriented: bool) -> Metadata:
+    """Everything but the pixels. Call it after `image.load()`: PNG may have chunks behind the pixels."""
+    info = image.info
+    return Metadata(
+        icc=_bytes(info.get("icc_profile")),
+        exif=exif_of(image),
+        xmp=_bytes(info.get("xmp")),
+        iptc=_iptc(image),
+        dpi=_dpi(info),
+        text=_text(image),
+        comment=_bytes(info.get("comment")),
+        jpeg=_jpeg_tables(image),
+        oriented=oriented,
+    )
+
+
+def provenance(version: str, model: str, sha256: str) -> str:
+    """The text of the tag that says what made a picture; `read_provenance` finds it again."""
+    return f"irestore/{version} model={model} weights=sha256:{sha256}"
+
+
+def read_tag(image: Image.Image) -> str | None:
+    """The provenance tag of an open image, None where there is none."""
+    return provenance_of(exif_of(image))
+
+
+def corrected_xmp(xmp: bytes, width: int, height: int, oriented: bool) -> bytes:
+    """The packet, byte for byte except for the numbers that upright pixels of this size make untrue."""
+    truths = {rb"tiff:ImageWidth": width, rb"tiff:ImageLength": height}
+    truths |= {rb"exif:PixelXDimension": width, rb"exif:PixelYDimension": height}
+    if oriented:
+        truths[rb"tiff:Orientation"] = 1
+    for name, value in truths.items():
+        xmp = re.sub(rb"(" + name + rb"\s*(?:=\s*[\"']|>)\s*)\d+", rb"\g<1>%d" % value, xmp)
+    return xmp
+
+
+def _bytes(value: Any) -> bytes | None:
+    if isinstance(value, str):
+        value = value.encode("utf-8", "surrogateescape")
+    return value if isinstance(value, bytes) and value else None
+
+
+def _dpi(info: dict[Any, Any]) -> tuple[float, float] | None:
+    dpi = info.get("dpi")
+    if not (isinstance(dpi, tuple) and len(dpi) == 2):
+        return None
+    x, y = float(dpi[0]), float(dpi[1])
+    return (x, y) if 1 <= x < 1e6 and 1 <= y < 1e6 else None  # a damaged file's NaN fails here too
+
+
+def _text(image: Image.Image) -> dict[str, str]:
+    text: dict[str, str] = {}
+    for key, value in getattr(image, "text", {}).items():
+        if key == "XML:com.adobe.xmp" or key.startswith("Raw profile type"):
+            continue  # carried as XMP, EXIF and IPTC
+        if sum(map(len, text.values())) + len(value) <= _TEXT_LIMIT:
+            text[key] = str(value)
+    return text
+
+
+def _iptc(image: Image.Image) -> bytes | None:
+    resources = image.info.get("photoshop")
+    return _bytes(resources.get(_IPTC_RESOURCE)) if isinstance(resources, dict) else None
+
+
+def _jpeg_tables(image: Image.Image) -> JpegTables | None:
+    tables = getattr(image, "quantization", None)
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or not tables:
+        return None
+    ordered = tuple(tuple(tables[key]) for key in sorted(tables))
+    if image.mode not in ("L", "RGB") or any(len(table) != 64 for table in ordered):
+        return None
+    return JpegTables(_quality(ordered[0]), ordered, JpegImagePlugin.get_sampling(image) if image.mode == "RGB" else -1)
+
+
+def _quality(luma: tuple[int, ...]) -> int:
+    """The quality whose luminance table sums up to that of `luma`: libjpeg's scale, inverted."""
+    scale = 100 * sum(luma) / _STANDARD_LUMA_SUM  # per cent
+    quality = 5000 / scale if scale > 100 else (200 - scale) / 2
+    return min(max(round(quality), 1), 100)

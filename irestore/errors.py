@@ -6,13 +6,15 @@
     │   ├── UnknownModelError    no such name, task or scale in the manifest
     │   ├── ManifestError        the manifest itself is wrong
     │   ├── DownloadError        the weights are not here and could not be fetched
+    │   │   └── UnreachableError   because there is no connection to the Hub
     │   └── WeightsError         the file is here but is not what it should be
     ├── ImageError           1   a picture cannot be read or written
     │   ├── ReadError
     │   └── WriteError
-    └── RestoreError         1   the computation failed
-        ├── OutOfMemoryError     not even the smallest tile fits
-        └── NonFiniteError       the network gave NaN or infinity
+    ├── RestoreError         1   the computation failed
+    │   ├── OutOfMemoryError     not even the smallest tile fits
+    │   └── NonFiniteError       the network gave NaN or infinity
+    └── RankError            1   another process of the same run has died
 """
 
 
@@ -46,6 +48,10 @@ class DownloadError(ModelError):
     """The weights are not on this machine and could not be fetched."""
 
 
+class UnreachableError(DownloadError):
+    """The weights are not on this machine and the Hub cannot be reached, or must not be (offline)."""
+
+
 class WeightsError(ModelError):
     """A weights file is not what it should be."""
 
@@ -72,3 +78,7 @@ class OutOfMemoryError(RestoreError):
 
 class NonFiniteError(RestoreError):
     """The network gave NaN or infinity."""
+
+
+class RankError(IrestoreError):
+    """Another process of the same run has died."""

@@ -1,0 +1,210 @@
+"""`irestore models`: what there is, what is here, fetching, checking, removing, and bringing one's own."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from irestore import weights
+from irestore.errors import IrestoreError, UsageError, WeightsError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The models whose names begin so; none where a manifest is wrong, which the command itself will say."""
+    try:
+        known = weights.entries(ctx.params.get("manifest") or ())
+    except IrestoreError:
+        return []
+    return [CompletionItem(entry.name, help=entry.description) for entry in known if entry.name.startswith(incomplete)]
+
+
+def manifest_option(command: F) -> F:
+    """`--manifest FILE`, also for the commands that restore."""
+    return click.option(
+        "--manifest",
+        multiple=True,
+        type=click.Path(dir_okay=False, path_type=Path),
+        envvar="IRESTORE_MANIFEST",
+        help="Add the models of this weights.toml. May be repeated.",
+    )(command)
+
+
+def model_dir_option(command: F) -> F:
+    """`--model-dir FOLDER`, also for the commands that restore."""
+    return click.option(
+        "--model-dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        envvar="IRESTORE_MODEL_DIR",
+        help="Look for weights in this flat folder first: for machines without a connection.",
+    )(command)
+
+
+class _ListByDefault(click.Group):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing and (not args or args[0].startswith("-")) and args[:1] not in (["-h"], ["--help"]):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_ListByDefault)
+def models() -> None:
+    """List, download, verify and remove models. Without a command: list."""
+
+
+@models.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON instead of a table.")
+@manifest_option
+@model_dir_option
+def list_(as_json: bool, manifest: tuple[Path, ...], model_dir: Path | None) -> None:
+    """List every model: what it is for, its size and licence, and whether it is on this machine."""
+    known = weights.entries(manifest)
+    if as_json:
+        click.echo(json.dumps([_facts(entry, model_dir) for entry in known], indent=2))
+        return
+    rows = [("NAME", "TASK", "SCALE", "SIZE", "LICENCE", "STATE", "FROM")]
+    for entry in known:
+        state, size = weights.state(entry, model_dir), _size(entry.size_bytes, entry.about_bytes)
+        rows.append((entry.name, entry.task, f"x{entry.scale}", size, entry.licence, state, entry.origin))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@models.command()
+@click.argument("names", nargs=-1, shell_complete=complete_name)
+@click.option("--all", "all_", is_flag=True, help="Every model that comes from the Hub.")
+@manifest_option
+@model_dir_option
+def download(names: tuple[str, ...], all_: bool, manifest: tuple[Path, ...], model_dir: Path | None) -> None:
+    """Fetch models, so that later runs need no connection. Prints the path of each."""
+    if bool(names) == all_:
+        raise UsageError("name the models to download, or give --all")
+    known = weights.entries(manifest)
+    for entry in [e for e in known if e.repo] if all_ else [weights.find(name, known) for name in names]:
+        if weights.present(entry, model_dir) is None:
+            size = _size(entry.size_bytes, entry.about_bytes)
+            click.echo(f"{entry.name}: downloading {size} from {entry.origin}", err=True)
+        click.echo(weights.locate(entry, model_dir=model_dir))
+
+
+@models.command()
+@click.argument("name", shell_complete=complete_name)
+@manifest_option
+@model_dir_option
+def path(name: str, manifest: tuple[Path, ...], model_dir: Path | None) -> None:
+    """Print where a model's file is on this machine. Never downloads."""
+    click.echo(weights.locate(weights.find(name, weights.entries(manifest)), offline=True, model_dir=model_dir))
+
+
+@models.command()
+@click.argument("names", nargs=-1, shell_complete=complete_name)
+@manifest_option
+@model_dir_option
+def verify(names: tuple[str, ...], manifest: tuple[Path, ...], model_dir: Path | None) -> None:
+    """Read the named models, or all that are on this machine, and compare their sha256 with the manifest's."""
+    known = weights.entries(manifest)
+    wrong = []
+    for entry in [weights.find(name, known) for name in names] or known:
+        file = weights.present(entry, model_dir)
+        if file is None and not names:
+            continue
+        result = "missing" if file is None else "ok" if weights.intact(file, entry) else "WRONG"
+        click.echo(f"{result:8}{entry.name}  {file or ''}".rstrip())
+        wrong += [entry.name] if result != "ok" else []
+    if wrong:
+        fix = f"irestore models rm {wrong[0]} && irestore models download {wrong[0]}"
+        raise WeightsError(f"{', '.join(wrong)}: missing or not what the manifest promises; get it again: {fix}")
+
+
+@models.command()
+@click.argument("names", nargs=-1, required=True, shell_complete=complete_name)
+@manifest_option
+def rm(names: tuple[str, ...], manifest: tuple[Path, ...]) -> None:
+    """Delete models from the Hub cache. Bundled ones, and files in your own folders, stay."""
+    known = weights.entries(manifest)
+    for entry in [weights.find(name, known) for name in names]:
+        if entry.repo is None:
+            raise UsageError(f"{entry.name}: {entry.origin} did not come from the Hub; delete it by hand if you want")
+        freed = weights.remove(entry)
+        click.echo(f"{entry.name}: " + (f"{_size(freed, freed)} freed" if freed else "was not in the cache"), err=True)
+
+
+@models.command()
+@click.argument("name", shell_complete=complete_name)
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@manifest_option
+@model_dir_option
+def info(name: str, as_json: bool, manifest: tuple[Path, ...], model_dir: Path | None) -> None:
+    """Show everything that is known about a model: source, training data, licence, citation, config."""
+    facts = _facts(weights.find(name, weights.entries(manifest)), model_dir)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    config = facts.pop("config")
+    for key, value in facts.items():
+        if value not in (None, ""):
+            click.echo(f"{key.replace('_', ' ') + ':':16}{value}")
+    click.echo("config:")
+    for key, value in config.items():
+        click.echo(f"  {key} = {json.dumps(value)}")
+
+
+@models.command("import")
+@click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: FILE with the ending .safetensors.")
+@click.option("--config", "items", multiple=True, metavar="KEY=VALUE|FILE", help="What the file itself does not tell.")
+@click.option("--task", type=click.Choice(weights.TASKS), help="Default: sr, where the picture grows.")
+@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+def import_(source: Path, output: Path | None, items: tuple[str, ...], task: str | None, overwrite: bool) -> None:
+    """Convert a checkpoint (.pth or .safetensors) of traiNNer-redux, BasicSR or the official i-LN code.
+
+    The result says what network it holds, so that `irestore sr --weights RESULT` needs nothing more. A .pth is read
+    without running what may hide in it.
+    """
+    target = output or source.with_suffix(".safetensors")
+    if target.suffix != ".safetensors":
+        raise UsageError(f"{target}: the output must end in .safetensors")
+    if target.exists() and (target.samefile(source) or not overwrite):
+        raise UsageError(f"{target}: exists already; give another --output, or --overwrite if it is not the input")
+    entry = weights.convert(source, target, config=weights.parse_config(items), task=task)
+    click.echo(f"{entry.architecture}, {entry.task} x{entry.scale}: {json.dumps(dict(entry.config))}", err=True)
+    click.echo(target)
+
+
+def _facts(entry: weights.Entry, model_dir: Path | None) -> dict[str, Any]:
+    """Everything about a model that JSON can hold, in the order of the manifest."""
+    file = weights.present(entry, model_dir)
+    return {
+        "name": entry.name,
+        "description": entry.description,
+        "task": entry.task,
+        "scale": entry.scale,
+        "state": weights.state(entry, model_dir),
+        "path": None if file is None else str(file),
+        "repo": entry.repo,
+        "revision": entry.revision,
+        "file": entry.file,
+        "sha256": entry.sha256,
+        "size_bytes": entry.size_bytes,
+        "parameters": entry.parameters,
+        "licence": entry.licence,
+        "source": entry.source,
+        "training_data": entry.training_data,
+        "citation": entry.citation,
+        "architecture": entry.architecture,
+        "dialect": entry.dialect,
+        "config": dict(entry.config),
+    }
+
+
+def _size(exact: int | None, about: int | None) -> str:
+    """`67 MB`, `~67 MB` where it is an estimate, `?` where nothing is known."""
+    if not about:
+        return "?"
+    number = f"{about / 1e6:.0f} MB" if about >= 9.95e6 else f"{about / 1e6:.1f} MB"
+    return number if exact else f"~{number}"

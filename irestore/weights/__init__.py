@@ -1,0 +1,51 @@
+"""Weights that can be trusted: manifest entry -> verified local file -> loaded model.
+
+    candidates(task, scale, name) -> entries     what may be used, best first (`choose`: the best)
+    locate(entry) -> path                        bundled, model folder, Hub cache or download; sha256 verified
+    obtain(candidates) -> Found                  the same, falling back to a bundled model where there is no connection
+    read(entry, path) -> model                   strict, float32, eval mode (`load`: locate and read)
+
+Importing this imports neither torch nor huggingface_hub.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from irestore.weights.convert import convert, parse_config
+from irestore.weights.files import from_file, from_hub, read
+from irestore.weights.hub import remove
+from irestore.weights.locate import Found, intact, locate, obtain, present, state
+from irestore.weights.manifest import TASKS, Entry, candidates, choose, entries, find
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+__all__ = [
+    "TASKS",
+    "Entry",
+    "Found",
+    "candidates",
+    "choose",
+    "convert",
+    "entries",
+    "find",
+    "from_file",
+    "from_hub",
+    "intact",
+    "load",
+    "locate",
+    "obtain",
+    "parse_config",
+    "present",
+    "read",
+    "remove",
+    "state",
+]
+
+
+def load(
+    entry: Entry, *, offline: bool = False, device: "torch.device | str" = "cpu", model_dir: Path | str | None = None
+) -> "nn.Module":
+    """The model in eval mode, float32, on `device`. Raises DownloadError, WeightsError or UsageError."""
+    return read(entry, locate(entry, offline=offline, model_dir=model_dir), device)

@@ -1,0 +1,236 @@
+"""The Hugging Face Hub: what is cached, and how the rest is fetched without hanging. Only this imports huggingface_hub.
+
+`huggingface_hub.constants` is light (it imports no HTTP client), and enough to find a pinned file in the cache without
+a request. The client itself is imported when something has to be fetched.
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from queue import Empty, Queue
+from typing import TypeVar
+
+from irestore import __version__
+from irestore.errors import DownloadError, UnreachableError
+from irestore.weights.faults import NotAHubError, fault, is_timeout
+from irestore.weights.manifest import PINNED, SHA256, Entry
+from irestore.weights.places import cache_folder
+
+T = TypeVar("T")
+REACH_SECONDS = 8.0  # the Hub answers a HEAD in well under one; HF_HUB_ETAG_TIMEOUT overrides
+RESUMES = 3  # of a download whose connection was cut
+
+
+def cache() -> Path:
+    """The Hub cache (HF_HUB_CACHE, HF_HOME, or the client's default). May not exist yet."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def endpoint() -> str:
+    """The Hub in use (HF_ENDPOINT or https://huggingface.co)."""
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
+
+
+def is_offline() -> bool:
+    """Whether the environment forbids requests (HF_HUB_OFFLINE)."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE
+
+
+def cached(entry: Entry) -> Path | None:
+    """The entry's file in the Hub cache, by the layout that the client documents; None if it is not there."""
+    if entry.repo is None or entry.revision is None or not PINNED.fullmatch(entry.revision):
+        return None
+    path = _repo_folder(entry) / "snapshots" / entry.revision / entry.file
+    return path if path.is_file() else None
+
+
+def pin(entry: Entry) -> Entry:
+    """The entry with the commit that its branch or tag stands for now. Asks the Hub unless it is pinned already."""
+    if entry.revision is not None and PINNED.fullmatch(entry.revision):
+        return entry
+    if is_offline():
+        raise UnreachableError(
+            f"{entry.name}: offline, and only the Hub knows what {entry.revision!r} is; write @COMMIT"
+        )
+    with _explained(entry):
+        return replace(entry, revision=_head(entry))
+
+
+def download(entry: Entry, *, force: bool = False) -> Path:
+    """The entry's file, fetched into the Hub cache (`force`: even if it is there). Its content is not yet verified.
+
+    An unreachable Hub is said within REACH_SECONDS. Raises DownloadError (UnreachableError: no connection).
+    """
+    if is_offline():
+        raise UnreachableError(f"{entry.name}: not on this machine, and offline (HF_HUB_OFFLINE is set)")
+    with _explained(entry):
+        from huggingface_hub import hf_hub_download
+
+        _head(entry)
+        with _limited_resumes():
+            path = hf_hub_download(
+                str(entry.repo),
+                entry.file,
+                revision=entry.revision,
+                force_download=force,
+                library_name="irestore",
+                library_version=__version__,
+            )
+    return Path(path)
+
+
+def remove(entry: Entry) -> int:
+    """Bytes freed by deleting the entry's file from the Hub cache; 0 if it is not there. Raises OSError.
+
+    Content that another revision still points to stays. (So does what the client shares between repositories:
+    `hf cache prune` deletes that.)
+    """
+    path = cached(entry)
+    if path is None:
+        return 0
+    blob = path.parent / path.readlink() if path.is_symlink() else path
+    size = blob.stat().st_size
+    path.unlink()
+    others = (_repo_folder(entry) / "snapshots").rglob("*")
+    if blob == path:
+        return size
+    if any(other.is_symlink() and other.resolve() == blob.resolve() for other in others):
+        return 0
+    blob.unlink()
+    return size
+
+
+def announced(path: Path) -> str | None:
+    """The sha256 by which the Hub announced a cached file, if it did: the name of the blob that the path points to."""
+    name = path.readlink().name if path.is_symlink() else ""
+    return name if SHA256.fullmatch(name) else None
+
+
+def set_aside(entry: Entry, path: Path) -> Path:
+    """Where the rejected file is kept: out of the Hub cache, in ours. Only the latest one of each model."""
+    kept = cache_folder() / "rejected" / f"{entry.name.replace('/', '--')}.bin"
+    links = [path]
+    while links[-1].is_symlink():
+        links.append(links[-1].parent / links[-1].readlink())
+    with contextlib.suppress(OSError):  # keeping it is a courtesy; that it leaves the cache is not
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, kept)
+    for link in links:
+        link.unlink(missing_ok=True)
+    return kept
+
+
+def _repo_folder(entry: Entry) -> Path:
+    return cache() / f"models--{str(entry.repo).replace('/', '--')}"
+
+
+def _head(entry: Entry) -> str:
+    """The commit that the Hub names for the entry's revision: one HEAD request that ends in time, whatever happens."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    seconds = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or REACH_SECONDS)
+    url = hf_hub_url(str(entry.repo), entry.file, revision=entry.revision)
+    metadata = _within(
+        seconds,
+        lambda: get_hf_file_metadata(url, timeout=seconds, library_name="irestore", library_version=__version__),
+    )
+    if metadata.commit_hash is None or metadata.etag is None:
+        raise NotAHubError(url)
+    free = shutil.disk_usage(_existing(cache())).free
+    if metadata.size and metadata.size > free and cached(entry) is None:
+        raise DownloadError(
+            f"{entry.name}: the disk is full at {cache()}: {metadata.size:,} bytes are needed and {free:,} are free; "
+            "make room, or set HF_HUB_CACHE to a folder on another disk"
+        )
+    return metadata.commit_hash
+
+
+def _existing(path: Path) -> Path:
+    """The path, or its nearest ancestor that exists."""
+    return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+
+
+def _within(seconds: float, call: Callable[[], T]) -> T:
+    """What `call` returns or raises, or TimeoutError after so many seconds.
+
+    The client's own timeouts hold for each address of a host, and not for the name's look-up: that can take minutes.
+    """
+    results: Queue[tuple[T | None, BaseException | None]] = Queue()
+
+    def work() -> None:
+        try:
+            results.put((call(), None))
+        except BaseException as error:  # handed to the caller's thread
+            results.put((None, error))
+
+    threading.Thread(target=work, daemon=True, name="irestore-reach").start()
+    try:
+        result, error = results.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError(f"no answer within {seconds:g} s") from None
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def _explained(entry: Entry) -> Iterator[None]:
+    """Whatever the client raises inside becomes a DownloadError of one line."""
+    try:
+        yield
+    except DownloadError:
+        raise
+    except Exception as error:  # requests', httpx's and httpx2's errors have no class in common
+        raise fault(error, entry, endpoint(), str(cache())) from error
+
+
+class _GaveUpError(Exception):
+    """The download has been resumed often enough."""
+
+
+class _Resumes(logging.Filter):
+    """Ends a download that has been resumed RESUMES times, or whose server fell silent for HF_HUB_DOWNLOAD_TIMEOUT.
+
+    The client resumes as long as each attempt brings some bytes, be it for ever, and says so only in its log. This is
+    also why a user never sees those messages.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread = threading.get_ident()
+        self.left = RESUMES
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Drop the message; raises _GaveUpError, inside the client's own handling of the cause, when it is enough."""
+        cause = sys.exc_info()[1]
+        if cause is None or record.thread != self.thread:
+            return True
+        self.left -= 1
+        if self.left < 0 or is_timeout([cause]):
+            raise _GaveUpError from cause
+        return False
+
+
+@contextlib.contextmanager
+def _limited_resumes() -> Iterator[None]:
+    log, resumes = logging.getLogger("huggingface_hub.file_download"), _Resumes()
+    level = log.level
+    log.setLevel(logging.WARNING)
+    log.addFilter(resumes)
+    try:
+        yield
+    finally:
+        log.removeFilter(resumes)
+        log.setLevel(level)

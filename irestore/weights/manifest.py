@@ -1,0 +1,187 @@
+"""The manifest: what models there are. `weights.toml` -> checked entries. Reads no weights and touches no network."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import irestore
+from irestore.errors import ManifestError, UnknownModelError
+from irestore.weights.places import config_folder
+
+TASKS = ("sr", "denoise", "dejpeg", "deblur", "derain")
+PACKAGE = Path(irestore.__file__).parent
+PINNED = re.compile(r"[0-9a-f]{40}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model: where its file is, what the file must be, and how the network is built that reads it."""
+
+    name: str
+    task: str  # one of TASKS
+    scale: int  # 1 where the size stays
+    architecture: str  # "" only for a file that says it itself (see `files.describe`)
+    config: Mapping[str, Any]
+    file: str  # path inside the repository, inside irestore/bundled, or inside `folder`
+    sha256: str | None  # None only for files that no manifest names
+    licence: str
+    repo: str | None = None  # owner/name on the Hub
+    revision: str | None = None  # commit, 40 hex digits
+    bundled: bool = False
+    folder: Path | None = None  # of a local file
+    dialect: str | None = None  # spelling of its tensors, see models.rename
+    size_bytes: int | None = None
+    parameters: int | None = None
+    description: str = ""
+    source: str = ""
+    training_data: str = ""
+    citation: str = ""
+
+    @property
+    def about_bytes(self) -> int | None:
+        """Size of the file: exact where it is known, else four bytes a parameter, else None."""
+        return self.size_bytes or (4 * self.parameters if self.parameters else None)
+
+    @property
+    def origin(self) -> str:
+        """Where the file comes from, for people."""
+        if self.repo:
+            return f"{self.repo}@{(self.revision or '')[:12]}/{self.file}"
+        return "with irestore" if self.bundled else str((self.folder or Path()) / self.file)
+
+
+# What each key of a `[[model]]` table must look like. Keys of Entry without a default are required, and so is a source.
+TYPES: dict[str, type] = {
+    "scale": int, "size_bytes": int, "parameters": int, "bundled": bool, "config": dict,
+}  # fmt: skip
+PATTERNS = {
+    "name": (re.compile(r"[a-z0-9][a-z0-9._-]*"), "lower-case letters, digits, dots, dashes, underscores"),
+    "repo": (re.compile(r"[\w.-]+/[\w.-]+"), "owner/name"),
+    "revision": (PINNED, "the 40 hex digits of a commit, not a branch or a tag, whose content can change"),
+    "sha256": (SHA256, "the 64 hex digits that sha256sum prints"),
+    "task": (re.compile("|".join(TASKS)), "one of " + ", ".join(TASKS)),
+}
+KEYS = {f.name: f for f in fields(Entry) if f.name != "folder"}
+
+
+def entries(manifests: Iterable[Path | str] = ()) -> tuple[Entry, ...]:
+    """Every known model, in order of preference: ours, the user's `weights.toml`, then `manifests`.
+
+    Raises ManifestError that names the file, the model and the key.
+    """
+    known: dict[str, Entry] = {}
+    for path in (builtin(), *_users(), *map(Path, manifests)):
+        for entry in read(path):
+            if entry.name in known:
+                raise ManifestError(f"{path}: model {entry.name!r} exists already; give yours another name")
+            known[entry.name] = entry
+    return tuple(known.values())
+
+
+def candidates(
+    task: str, scale: int, name: str | None = None, manifests: Iterable[Path | str] = ()
+) -> tuple[Entry, ...]:
+    """The models for a task and a scale, best first; exactly one where a name is given. Raises UnknownModelError."""
+    known = entries(manifests)
+    wanted = f"{task} x{scale}" if task == "sr" else task
+    fitting = tuple(entry for entry in known if (entry.task, entry.scale) == (task, scale))
+    if name is None:
+        if not fitting:
+            raise UnknownModelError(f"there is no model for {wanted}; `irestore models` lists what there is")
+        return fitting
+    entry = find(name, known)
+    if entry not in fitting:
+        does = f"{entry.task} x{entry.scale}" if entry.task == "sr" else entry.task
+        others = ", ".join(e.name for e in fitting) or "none"
+        raise UnknownModelError(f"model {name!r} is for {does}, not for {wanted}; for that there is: {others}")
+    return (entry,)
+
+
+def choose(task: str, scale: int, name: str | None = None, manifests: Iterable[Path | str] = ()) -> Entry:
+    """The model for a task and a scale: the named one, or the manifest's first. Raises UnknownModelError."""
+    return candidates(task, scale, name, manifests)[0]
+
+
+def find(name: str, known: Iterable[Entry]) -> Entry:
+    """The entry of that name; raises UnknownModelError with the nearest names."""
+    by_name = {entry.name: entry for entry in known}
+    if name in by_name:
+        return by_name[name]
+    near = difflib.get_close_matches(name, by_name, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`irestore models` lists what there is"
+    raise UnknownModelError(f"there is no model {name!r}; {hint}")
+
+
+def builtin() -> Path:
+    """Our own manifest: beside the modules in an installed package, one folder up in a source tree."""
+    installed = PACKAGE / "weights.toml"
+    return installed if installed.is_file() else PACKAGE.parent / "weights.toml"
+
+
+def read(path: Path) -> tuple[Entry, ...]:
+    """The entries of one manifest file, each checked. Raises ManifestError."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot read the manifest: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: not valid TOML: {error}") from error
+    models = table.get("model", [])
+    if set(table) - {"model"} or not isinstance(models, list) or not all(isinstance(m, dict) for m in models):
+        raise ManifestError(f"{path}: a manifest holds [[model]] tables and nothing else")
+    return tuple(_entry(model, path) for model in models)
+
+
+def _users() -> tuple[Path, ...]:
+    path = config_folder() / "weights.toml"
+    return (path,) if path.is_file() else ()
+
+
+def _entry(model: dict[str, Any], path: Path) -> Entry:
+    where = f"{path}: model {model.get('name', '(without a name)')!r}"
+    if problem := _problem(model):
+        raise ManifestError(f"{where}: {problem}")
+    return Entry(**model, folder=None if model.get("repo") or model.get("bundled") else path.parent)
+
+
+def _problem(model: dict[str, Any]) -> str | None:
+    """What is wrong with a `[[model]]` table, in words; None if nothing is."""
+    for key in model:
+        if key not in KEYS:
+            return f"unknown key {key!r}; known: {', '.join(KEYS)}"
+        if not isinstance(model[key], TYPES.get(key, str)):
+            return f"{key} = {model[key]!r} must be of type {TYPES.get(key, str).__name__}"
+        pattern, meaning = PATTERNS.get(key, (None, ""))
+        if pattern and not pattern.fullmatch(model[key]):
+            return f"{key} = {model[key]!r} must be {meaning}"
+    required = [key for key, f in KEYS.items() if f.default is MISSING and f.default_factory is MISSING]
+    for key in (*required, *(["revision"] if "repo" in model else [])):
+        if key not in model:
+            return f"the key {key!r} is missing"
+    if "repo" in model and model.get("bundled"):
+        return "a model has a repo or is bundled, not both"
+    if not is_safe(model["file"]):
+        return f"file = {model['file']!r} must be a relative path to a .safetensors file, without '..'"
+    if model["task"] != "sr" and model["scale"] != 1:
+        return f"scale = {model['scale']} must be 1 for {model['task']}"
+    if model["config"].get("upscale") != model["scale"]:
+        return f"config.upscale = {model['config'].get('upscale')} must be there and equal scale = {model['scale']}"
+    return None
+
+
+def is_safe(file: str) -> bool:
+    """Whether a path stays inside the folder that it is joined to, on every platform, and is a safetensors file."""
+    parts = PurePosixPath(file).parts
+    return (
+        file.endswith(".safetensors")
+        and "\\" not in file
+        and not PurePosixPath(file).is_absolute()
+        and not PureWindowsPath(file).drive
+        and ".." not in parts
+        and all(part.isprintable() for part in parts)
+    )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .options import MAX_PIXELS, LoadOptions, SaveOptions
     from .picture import Info, JpegTables, Metadata, Picture
     from .read import load, load_frames, probe, read_provenance
-    from .write import encode, save
+    from .write import encode, save, save_frames
 
 _HOMES = {
     "alpha": ("fill_transparent", "resize_alpha"),
@@ -22,13 +22,14 @@ _HOMES = {
     "options": ("MAX_PIXELS", "LoadOptions", "SaveOptions"),
     "picture": ("Info", "JpegTables", "Metadata", "Picture"),
     "read": ("load", "load_frames", "probe", "read_provenance"),
-    "write": ("encode", "save"),
+    "write": ("encode", "save", "save_frames"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 grouped by what they are for
     "load", "load_frames", "probe", "LoadOptions", "MAX_PIXELS",
-    "save", "encode", "SaveOptions", "FORMATS", "format_of", "default_format", "target_format", "check_target",
+    "save", "save_frames", "encode", "SaveOptions",
+    "FORMATS", "format_of", "default_format", "target_format", "check_target",
     "Picture", "Metadata", "JpegTables", "Info",
     "fill_transparent", "resize_alpha",
     "provenance", "read_provenance",

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from ..errors import IrestoreError, ReadError, UsageError
 
@@ -115,7 +115,7 @@ def _why(error: OSError | ValueError) -> str:
     return f"cannot be opened ({reason})"
 
 
-def open_image(stream: BinaryIO, name: str) -> Image.Image:
+def open_image(stream: BinaryIO, name: str) -> ImageFile.ImageFile:
     """Pillow's image of `stream`, header read and no pixel decoded. Call it inside `foreign`."""
     head = stream.read(32)
     stream.seek(0)

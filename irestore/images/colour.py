@@ -26,11 +26,11 @@ def profile_space(icc: bytes | None) -> str | None:
 
 
 def to_srgb(image: Image.Image, icc: bytes | None, notes: list[str]) -> Image.Image:
-    """A CMYK, Lab or grey image as sRGB, by relative colorimetry with black point compensation, 8 bits a sample.
+    """A CMYK, Lab, grey or RGB image as sRGB, by relative colorimetry with black point compensation, 8 bits a sample.
 
     Lab needs no profile. CMYK without a usable one is converted by the plain formula, and a note says so.
     """
-    spaces = {"CMYK": "CMYK", "LAB": "Lab", "L": "GRAY"}
+    spaces = {"CMYK": "CMYK", "LAB": "Lab", "L": "GRAY", "RGB": "RGB"}
     srgb = ImageCms.createProfile("sRGB")
     source = None
     if image.mode == "LAB":

@@ -59,14 +59,14 @@ def decode(image: Image.Image, name: str, notes: list[str]) -> Decoded:
         return _wide(image, name)
     if mode.startswith("I;16"):
         grey = np.asarray(image).astype(np.uint16)
-        return Decoded(grey, _keyed(grey, image.info.get("transparency"), 65535))
+        return Decoded(grey, keyed(grey, image.info.get("transparency"), 65535))
     if mode in ("CMYK", "LAB"):
         return Decoded(np.asarray(to_srgb(image, image.info.get("icc_profile"), notes)), None, converted=True)
     if mode in ("LA", "La"):
         return _apart(np.asarray(image if mode == "LA" else image.convert("LA")))
     if mode in ("1", "L"):
         grey = np.asarray(image.convert("L"))
-        return Decoded(grey, _keyed(grey, image.info.get("transparency"), 255))
+        return Decoded(grey, keyed(grey, image.info.get("transparency"), 255))
     if mode in ("RGBA", "RGBa", "PA") or "transparency" in image.info:
         return _apart(np.asarray(image.convert("RGBA")))
     return Decoded(np.asarray(image.convert("RGB")), None)
@@ -77,7 +77,7 @@ def _apart(samples: Samples) -> Decoded:
     return Decoded(colour, samples[..., -1])
 
 
-def _keyed(samples: Samples, key: Any, peak: int) -> Samples | None:
+def keyed(samples: Samples, key: Any, peak: int) -> Samples | None:
     """Alpha of a picture whose samples equal to `key` are transparent."""
     if not isinstance(key, (int, tuple)):
         return None

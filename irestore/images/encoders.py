@@ -1,120 +1,148 @@
-"""From a picture to the bytes of one format: what is sampled how, and which metadata goes along."""
+"""From sheets to the bytes of each format."""
 
-from dataclasses import dataclass
+import struct
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from PIL import PngImagePlugin
 
-from ..errors import WriteError
-from .alpha import flattened
-from .colour import parse_colour
-from .exif import DamagedExifError, corrected
-from .formats import FORMATS, check_target
-from .metadata import corrected_xmp
+from ..errors import IrestoreError, UsageError, WriteError
+from . import png, tiff_write
+from .border import need_jxl, one_line
+from .exif import provenance_of
+from .formats import FORMATS
 from .options import SaveOptions
-from .picture import Metadata, Picture, Plane
+from .picture import Metadata, Picture
+from .sheet import Sheet, sheet
 
-Samples = NDArray[Any]  # uint8 or uint16
-_ROWS = 256  # rows converted at once
-_JPEG_SEGMENT = 65533  # bytes in a marker segment of JPEG, its own length not counted
 DEFAULT_QUALITY = {"jpg": 95, "webp": 90, "avif": 85, "jxl": 90}
 LEAST_KEPT_QUALITY = 90
-"""A JPEG is written as it was compressed, but no worse than this: a restored picture must survive its saving."""
+"""A JPEG is compressed as it was, but no more strongly than this: what was restored must survive its saving."""
+
+_XMP_KEY = "XML:com.adobe.xmp"
 
 
-@dataclass
-class Sheet:
-    """One picture ready for an encoder: whole numbers and the metadata that fits them."""
+def encode_frames(pictures: Iterable[Picture], stream: BinaryIO, name: str, options: SaveOptions) -> tuple[str, ...]:
+    """The pictures in `stream` as one file of format `name`; returns what it could not hold, one line each.
 
-    samples: Samples  # (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB, (H, W, 4) RGB and alpha
-    metadata: Metadata
-    notes: list[str]
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(width, height), as Pillow has it."""
-        return self.samples.shape[1], self.samples.shape[0]
-
-
-def quantised(values: Plane, depth: int) -> Samples:
-    """0..1 as whole numbers of 8 or 16 bits, rounded to nearest (half up) and clipped; raises WriteError on NaN."""
-    peak = 2**depth - 1
-    result = np.empty(values.shape, np.uint8 if depth == 8 else np.uint16)
-    for top in range(0, len(values), _ROWS):
-        band = values[top : top + _ROWS]
-        if not np.isfinite(band).all():
-            raise WriteError("the picture has pixels that are no numbers (NaN or infinity); nothing was written")
-        result[top : top + _ROWS] = np.clip(band * np.float32(peak) + np.float32(0.5), 0, peak)
-    return result
-
-
-def sheet(picture: Picture, name: str, options: SaveOptions) -> Sheet:
-    """The picture as format `name` will hold it."""
-    check_target(name, picture.width, picture.height, picture.transparent, options)
-    chosen = FORMATS[name]
-    if options.background is not None:
-        picture = flattened(picture, parse_colour(options.background))
-    depth = picture.depth if options.depth == "auto" else options.depth
-    depth = depth if depth in chosen.depths else 8
+    Raises UsageError as `check_target` and for frames in a format of single pictures, WriteError for anything else.
+    """
     notes: list[str] = []
-    colour = picture.pixels.mean(axis=2, dtype=np.float32) if picture.grey else picture.pixels
-    planes = [quantised(colour, depth)]
-    if picture.alpha is not None and chosen.alpha:
-        planes.append(quantised(picture.alpha, depth))
-    samples = planes[0] if len(planes) == 1 else np.dstack(planes)
-    return Sheet(samples, _metadata(picture, options), notes)
-
-
-def _metadata(picture: Picture, options: SaveOptions) -> Metadata:
-    given = picture.metadata
-    if options.metadata == "keep":
-        return given
-    return Metadata(icc=given.icc, png_colour=given.png_colour, jpeg=given.jpeg, lossless=given.lossless)
-
-
-def encode_picture(picture: Picture, stream: BinaryIO, name: str, options: SaveOptions) -> tuple[str, ...]:
-    """The picture in `stream`; returns what the format could not hold. Raises UsageError and WriteError."""
-    ready = sheet(picture, name, options)
-    _ENCODERS[name](ready, stream, options)
-    return tuple(ready.notes)
-
-
-def _exif(ready: Sheet, options: SaveOptions) -> bytes | None:
     try:
-        return corrected(ready.metadata.exif, ready.size, ready.metadata.dpi, options.provenance)
-    except DamagedExifError:
-        ready.notes.append("its EXIF is damaged and was not kept")
-        return corrected(None, ready.size, None, options.provenance)
+        _encode((sheet(picture, name, options, notes) for picture in pictures), stream, name, options)
+    except (IrestoreError, OSError):
+        raise
+    except Exception as error:  # encoders raise nearly anything for what they cannot write
+        raise WriteError(f"cannot be written as {name} ({one_line(error)})") from error
+    return tuple(dict.fromkeys(notes))
 
 
-def _common(ready: Sheet, options: SaveOptions) -> dict[str, Any]:
-    """What Pillow's encoders of photographs take alike."""
-    metadata = ready.metadata
-    common: dict[str, Any] = {"icc_profile": metadata.icc or b"", "exif": _exif(ready, options) or b""}
-    if metadata.xmp:
-        common["xmp"] = corrected_xmp(metadata.xmp, *ready.size, metadata.oriented)
-    if metadata.dpi:
-        common["dpi"] = metadata.dpi
-    return common
-
-
-def _png(ready: Sheet, stream: BinaryIO, options: SaveOptions) -> None:
-    Image.fromarray(ready.samples).save(stream, "PNG", **_common(ready, options))
-
-
-def _jpg(ready: Sheet, stream: BinaryIO, options: SaveOptions) -> None:
-    common = _common(ready, options)
-    if common["exif"]:
-        common["exif"] = b"Exif\0\0" + common["exif"]
-    jpeg = ready.metadata.jpeg
-    if options.quality is None and jpeg is not None and jpeg.quality >= LEAST_KEPT_QUALITY:
-        common["qtables"] = jpeg.tables
+def _encode(sheets: Iterator[Sheet], stream: BinaryIO, name: str, options: SaveOptions) -> None:
+    if name == "tiff":
+        tiff_write.write(sheets, stream)
+        return
+    first = next(sheets)
+    second = next(sheets, None)
+    if second is None:
+        _ENCODERS[name](first, [], stream, options)
+    elif not FORMATS[name].frames:
+        raise UsageError(f"{name} holds one frame, the picture has several; choose png, gif, webp, avif or tiff")
     else:
-        common["quality"] = options.quality or (LEAST_KEPT_QUALITY if jpeg else DEFAULT_QUALITY["jpg"])
-    common["subsampling"] = jpeg.subsampling if jpeg and jpeg.subsampling >= 0 else 0
-    Image.fromarray(ready.samples).save(stream, "JPEG", **common)
+        _ENCODERS[name](first, [second, *sheets], stream, options)
 
 
-_ENCODERS = {"png": _png, "jpg": _jpg}
+def _save(ready: Sheet, rest: list[Sheet], stream: BinaryIO, pillow: str, **options: Any) -> None:
+    """Through Pillow, with timing where there are several frames."""
+    metadata = ready.metadata
+    options |= {"icc_profile": metadata.icc or b"", "exif": metadata.exif or b""}
+    if metadata.dpi:
+        options["dpi"] = metadata.dpi
+    if rest:
+        options |= {"save_all": True, "append_images": [other.image for other in rest]}
+        options["duration"] = [round(each.metadata.duration or 0) for each in (ready, *rest)]
+        if metadata.loop is not None and not (pillow == "GIF" and metadata.loop == 1):
+            options["loop"] = metadata.loop
+    ready.image.save(stream, pillow, **options)
+
+
+def _png(ready: Sheet, rest: list[Sheet], stream: BinaryIO, options: SaveOptions) -> None:
+    info = PngImagePlugin.PngInfo()
+    metadata = ready.metadata
+    for name, content in metadata.png_colour:
+        info.add(name, content)
+    if metadata.xmp:
+        info.add_itxt(_XMP_KEY, metadata.xmp.decode("utf-8", "surrogateescape"))
+    for key, value in metadata.text.items():
+        info.add_text(key, value)
+    if ready.samples.itemsize == 2 and not rest:
+        png.write(ready.samples, stream, [*_png_chunks(metadata), *((c[0], c[1]) for c in info.chunks)])
+    else:
+        _save(ready, rest, stream, "PNG", pnginfo=info)
+
+
+def _png_chunks(metadata: Metadata) -> Iterator[png.Chunk]:
+    """Those chunks of a 16-bit PNG that Pillow writes itself at 8 bits."""
+    if metadata.icc:
+        yield b"iCCP", b"ICC Profile\0\0" + png.deflated(metadata.icc)
+    if metadata.dpi:
+        per_metre = [min(round(value / 0.0254), 2**31 - 1) for value in metadata.dpi]
+        yield b"pHYs", struct.pack(">IIB", *per_metre, 1)
+    if metadata.exif:
+        yield b"eXIf", metadata.exif
+
+
+def _jpg(ready: Sheet, rest: list[Sheet], stream: BinaryIO, options: SaveOptions) -> None:
+    metadata = ready.metadata
+    tables = metadata.jpeg
+    chosen: dict[str, Any] = {"subsampling": tables.subsampling if tables and tables.subsampling >= 0 else 0}
+    if options.quality is None and tables is not None and tables.quality >= LEAST_KEPT_QUALITY:
+        chosen["qtables"] = [list(table) for table in tables.tables]
+    else:
+        chosen["quality"] = options.quality or (LEAST_KEPT_QUALITY if tables else DEFAULT_QUALITY["jpg"])
+    if metadata.xmp:
+        chosen["xmp"] = metadata.xmp
+    if metadata.comment:
+        chosen["comment"] = metadata.comment
+    if metadata.iptc:
+        chosen["extra"] = _iptc_segment(metadata.iptc)
+    _save(ready, rest, stream, "JPEG", **chosen)
+
+
+def _iptc_segment(iptc: bytes) -> bytes:
+    """JPEG's segment APP13 with one of Photoshop's resources in it, the IPTC record."""
+    resource = b"8BIM" + struct.pack(">HHI", 0x0404, 0, len(iptc)) + iptc + bytes(len(iptc) % 2)
+    content = b"Photoshop 3.0\0" + resource
+    return b"\xff\xed" + struct.pack(">H", len(content) + 2) + content
+
+
+def _webp(ready: Sheet, rest: list[Sheet], stream: BinaryIO, options: SaveOptions) -> None:
+    wanted = ready.metadata.lossless if options.lossless is None and options.quality is None else options.lossless
+    quality = options.quality or DEFAULT_QUALITY["webp"]
+    _save(ready, rest, stream, "WEBP", lossless=bool(wanted), quality=quality, xmp=ready.metadata.xmp or b"")
+
+
+def _avif(ready: Sheet, rest: list[Sheet], stream: BinaryIO, options: SaveOptions) -> None:
+    chosen: dict[str, Any] = {"quality": options.quality or DEFAULT_QUALITY["avif"], "xmp": ready.metadata.xmp or b""}
+    if ready.samples.ndim == 3:
+        chosen["subsampling"] = "4:4:4"
+    _save(ready, rest, stream, "AVIF", **chosen)
+
+
+def _jxl(ready: Sheet, rest: list[Sheet], stream: BinaryIO, options: SaveOptions) -> None:
+    need_jxl()
+    quality = options.quality or DEFAULT_QUALITY["jxl"]
+    chosen = {"xmp": ready.metadata.xmp} if ready.metadata.xmp else {}
+    _save(ready, rest, stream, "JXL", lossless=bool(options.lossless), quality=quality, use_container=True, **chosen)
+
+
+def _gif(ready: Sheet, rest: list[Sheet], stream: BinaryIO, options: SaveOptions) -> None:
+    """256 colours a frame. A frame with transparency is cleared before the next one is drawn."""
+    tag = provenance_of(ready.metadata.exif)
+    comment = tag.encode() if tag else ready.metadata.comment
+    clear = any(each.samples.shape[-1] == 4 for each in (ready, *rest))
+    _save(ready, rest, stream, "GIF", disposal=2 if clear else 0, **({"comment": comment} if comment else {}))
+
+
+_ENCODERS: dict[str, Callable[[Sheet, list[Sheet], BinaryIO, SaveOptions], None]] = {
+    "png": _png, "jpg": _jpg, "webp": _webp, "avif": _avif, "jxl": _jxl, "gif": _gif,
+}  # fmt: skip

@@ -19,21 +19,32 @@ class Format:
     max_side: int  # pixels
     alpha: bool = True
     grey: bool = True
+    grey_alpha: bool = True  # grey with transparency
     depths: tuple[int, ...] = (8,)
     lossy: bool = False
     lossless: bool = True
     frames: bool = False
+    profiles: bool = True  # ICC
+    metadata_bytes: int = 0  # most that EXIF, XMP or IPTC may have each, 0 for no limit
 
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         "png": Format("PNG", (".png", ".apng"), 2**31 - 1, depths=(8, 16), frames=True),
-        "jpg": Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), 65500, alpha=False, lossy=True, lossless=False),
-        "webp": Format("WEBP", (".webp",), 16383, grey=False, lossy=True, frames=True),
+        "jpg": Format(
+            "JPEG",
+            (".jpg", ".jpeg", ".jpe", ".jfif"),
+            65500,
+            alpha=False,
+            lossy=True,
+            lossless=False,
+            metadata_bytes=65_480,
+        ),
+        "webp": Format("WEBP", (".webp",), 16383, grey=False, grey_alpha=False, lossy=True, frames=True),
         "tiff": Format("TIFF", (".tif", ".tiff"), 2**31 - 1, depths=(8, 16), frames=True),
-        "avif": Format("AVIF", (".avif",), 32768, lossy=True, lossless=False, frames=True),
-        "jxl": Format("JXL", (".jxl",), 2**30 - 1, lossy=True),
-        "gif": Format("GIF", (".gif",), 65535, grey=False, frames=True),
+        "avif": Format("AVIF", (".avif",), 32768, grey_alpha=False, lossy=True, lossless=False, frames=True),
+        "jxl": Format("JXL", (".jxl",), 2**30 - 1, lossy=True, profiles=False),
+        "gif": Format("GIF", (".gif",), 65535, grey_alpha=False, frames=True, profiles=False),
     }
 )
 """Keys are what users write after `-f`. libjpeg stops at 65500 pixels a side though the format says 65535;

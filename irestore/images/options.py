@@ -45,4 +45,5 @@ class SaveOptions:
 
 
 LOAD = LoadOptions()
+LOAD_ALL = LoadOptions(frames="all")
 SAVE = SaveOptions()

@@ -4,13 +4,13 @@ import contextlib
 import io
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import WriteError
 from .border import one_line
-from .encoders import encode_picture
+from .encoders import encode_frames
 from .formats import target_format
 from .options import SAVE, SaveOptions
 from .picture import Picture
@@ -21,16 +21,25 @@ def save(picture: Picture, path: str | os.PathLike[str], options: SaveOptions = 
 
     Returns what the format could not hold, one line each. Raises UsageError (as `check_target`) and WriteError.
     """
+    return save_frames([picture], path, options)
+
+
+def save_frames(
+    pictures: Iterable[Picture], path: str | os.PathLike[str], options: SaveOptions = SAVE
+) -> tuple[str, ...]:
+    """As `save`, for an animation with its timing or a file of several pages.
+
+    TIFF keeps one page in memory at a time, the other formats all frames at 8 bits a sample.
+    """
     name = target_format(path, options)
     with whole(Path(path)) as stream:
-        return encode_picture(picture, stream, name, options)
+        return encode_frames(pictures, stream, name, options)
 
 
 def encode(picture: Picture, name: str, options: SaveOptions = SAVE) -> bytes:
     """The bytes that `save` would write, in format `name` (a key of `FORMATS`); raises UsageError and WriteError."""
     stream = io.BytesIO()
-    with _as_write_error("<stdout>"):
-        encode_picture(picture, stream, name, options)
+    encode_frames([picture], stream, name, options)
     return stream.getvalue()
 
 

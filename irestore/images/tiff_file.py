@@ -1,0 +1,145 @@
+"""A TIFF file: pages, tags read directly, pixels through Pillow or, at 16 bits, through `tiff16`."""
+
+import mmap
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from PIL import ImageFile
+
+from .border import open_image
+from .decode import decode
+from .exif import ORIENTATION, from_tiff, provenance_of
+from .picture import Metadata, Picture
+from .pillow_file import picture
+from .tags import RATIONAL, Block, DamagedTagsError
+from .tiff16 import Tiff16
+
+_SUBFILE, _WIDTH, _HEIGHT, _EXTRA = 254, 256, 257, 338
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
+_XMP, _IPTC, _ICC = 700, 33723, 34675
+_REDUCED = 1  # bit of the subfile tag: a smaller copy of another page
+_PER_INCH = {2: 1.0, 3: 2.54}
+
+
+class TiffFile:
+    """One open file. Use it inside `foreign`: any method may raise whatever Pillow raises."""
+
+    format = "tiff"
+
+    def __init__(self, stream: BinaryIO, name: str, notes: list[str]) -> None:
+        self._stream, self._name, self._notes = stream, name, notes
+        self._block = Block(_content(stream))
+        pages = [(i, first) for i, first in enumerate(self._block.directories())]
+        self._pages = [page for page in pages if not self._number(page[1], _SUBFILE, 0) & _REDUCED] or pages
+        self._image: ImageFile.ImageFile | None = None
+
+    def close(self) -> None:
+        """Frees the decoder; the stream stays open."""
+        if self._image is not None:
+            self._image.close()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the first page in pixels, upright."""
+        return self._size(self._pages[0][1])
+
+    @property
+    def frames(self) -> int:
+        """Pages, not counting smaller copies of them."""
+        return len(self._pages)
+
+    @property
+    def depth(self) -> int:
+        """Bits a sample of the first page, 8 or 16."""
+        return 8 if self._deep(self._pages[0][1]) is None else 16
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the first page may be transparent."""
+        return self._number(self._pages[0][1], _EXTRA, 0) in (1, 2)
+
+    @property
+    def provenance(self) -> str | None:
+        """The tag that irestore left, None where there is none."""
+        return provenance_of(from_tiff(self._block, self._pages[0][1]))
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all pages."""
+        return sum(width * height for width, height in (self._size(first) for _, first in self._pages))
+
+    def pictures(self) -> Iterator[Picture]:
+        """The pages."""
+        for i, first in self._pages:
+            turn = self._number(first, ORIENTATION, 1)
+            turn = turn if 1 <= turn <= 8 else 1
+            deep = self._deep(first)
+            if deep is not None:
+                decoded = deep.decoded(lambda stream: open_image(stream, self._name), self._notes).upright(turn)
+            else:
+                image = self._pillow()
+                image.seek(i)
+                image.load()  # turns it upright, too
+                if image.mode == "CMYK" and self._number(first, 258, 8) > 8:
+                    self._notes.append("its samples of 16 bits were read as 8")
+                decoded = decode(image, self._name, self._notes)
+            yield picture(decoded, self.format, self._metadata(first, oriented=turn != 1))
+
+    def _pillow(self) -> ImageFile.ImageFile:
+        if self._image is None:
+            self._stream.seek(0)
+            self._image = open_image(self._stream, self._name)
+        return self._image
+
+    def _deep(self, first: int) -> Tiff16 | None:
+        try:
+            return Tiff16(self._block, first)
+        except DamagedTagsError:
+            return None  # Pillow's to read, or to refuse
+
+    def _size(self, first: int) -> tuple[int, int]:
+        size = self._number(first, _WIDTH, 0), self._number(first, _HEIGHT, 0)
+        return size[::-1] if self._number(first, ORIENTATION, 1) in (5, 6, 7, 8) else size
+
+    def _number(self, first: int, tag: int, default: int) -> int:
+        entry = self._block.table(first).get(tag)
+        return default if entry is None else self._block.number(entry)
+
+    def _metadata(self, first: int, oriented: bool) -> Metadata:
+        return Metadata(
+            icc=self._raw(first, _ICC),
+            exif=from_tiff(self._block, first),
+            xmp=self._raw(first, _XMP),
+            iptc=self._raw(first, _IPTC),
+            dpi=self._dpi(first),
+            oriented=oriented,
+        )
+
+    def _raw(self, first: int, tag: int) -> bytes | None:
+        entry = self._block.table(first).get(tag)
+        try:
+            return None if entry is None else self._block.raw(entry)
+        except DamagedTagsError:
+            self._notes.append(f"its tag {tag} is damaged and was not kept")
+            return None
+
+    def _dpi(self, first: int) -> tuple[float, float] | None:
+        per_inch = _PER_INCH.get(self._number(first, _RESOLUTION_UNIT, 2))
+        values = []
+        for tag in (_X_RESOLUTION, _Y_RESOLUTION):
+            entry = self._block.table(first).get(tag)
+            raw = self._raw(first, tag)
+            if per_inch is None or entry is None or entry.kind != RATIONAL or raw is None:
+                return None
+            above, below = struct.unpack_from(self._block.order + "II", raw)
+            values.append(above / below * per_inch if below else 0.0)
+        return (values[0], values[1]) if all(1 <= value < 1e6 for value in values) else None
+
+
+def _content(stream: BinaryIO) -> bytes | mmap.mmap:
+    stream.seek(0)
+    try:
+        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError):  # in memory already, or on a file system without maps
+        return stream.read()

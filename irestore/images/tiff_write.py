@@ -1,0 +1,119 @@
+"""TIFF at 8 or 16 bits a sample, deflated, one or more pages.
+
+An EXIF block is a TIFF file without a picture, so the file starts with that block as it is: whatever its offsets point
+to, makers' notes too, stays in place. The pages follow, the first with all tags of the block's first directory.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterable
+from typing import BinaryIO
+
+from ..errors import WriteError
+from .exif import BELOW, ORIENTATION, ratio
+from .picture import Metadata
+from .sheet import Samples, Sheet
+from .tags import LONG, RATIONAL, SHORT, UNDEFINED, Block, DamagedTagsError, Tag, directory, numbers_tag
+
+_EMPTY = b"II*\0\x08\0\0\0"
+_STRIP_BYTES = 2**20  # before compression
+_LEVEL = 6  # zlib's
+_DEFLATE, _DIFFERENCES, _INCH, _ALPHA, _MULTIPAGE = 8, 2, 2, 2, 2
+_BYTE = 1
+_STRUCTURE = {254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 338, 339}
+
+
+def write(sheets: Iterable[Sheet], stream: BinaryIO) -> None:
+    """All sheets as pages, one in memory at a time, in an empty stream; raises WriteError over 4 GiB."""
+    link = 4  # where the offset of the next directory is to be written
+    order = "<"
+    for number, sheet in enumerate(sheets):
+        if number == 0:
+            start = sheet.metadata.exif or _EMPTY
+            order = Block(start).order
+            stream.write(start)
+        tags = {tag[0]: tag for tag in _described(sheet.metadata, order, number == 0)}
+        if number:
+            tags[254] = numbers_tag(order, 254, LONG, _MULTIPAGE)
+        tags |= {tag[0]: tag for tag in _pixels(sheet.samples, stream, order)}
+        at = _even(stream)
+        table = directory(order, list(tags.values()), at)
+        if at + len(table) >= 2**32:
+            raise WriteError("the picture is larger than the 4 GiB that TIFF can hold; choose png")
+        stream.write(table)
+        stream.seek(link)
+        stream.write(struct.pack(order + "I", at))
+        stream.seek(0, 2)
+        link = at + 2 + 12 * len(tags)
+
+
+def _even(stream: BinaryIO) -> int:
+    """Offset of the end of the stream, made even."""
+    at = stream.seek(0, 2)
+    stream.write(bytes(at % 2))
+    return at + at % 2
+
+
+def _pixels(samples: Samples, stream: BinaryIO, order: str) -> list[Tag]:
+    """Writes the strips and returns the tags that describe them."""
+    height, width = samples.shape[:2]
+    channels = 1 if samples.ndim == 2 else samples.shape[2]
+    bits = 8 * samples.itemsize
+    rows = max(_STRIP_BYTES // (width * channels * samples.itemsize), 1)
+    offsets, sizes = [], []
+    for top in range(0, height, rows):
+        strip = samples[top : top + rows].reshape(-1, width, channels)
+        differences = strip.copy()
+        differences[:, 1:] -= strip[:, :-1]
+        packed = zlib.compress(differences.astype(f"{order}u{samples.itemsize}").tobytes(), _LEVEL)
+        offsets.append(_even(stream))
+        sizes.append(len(packed))
+        stream.write(packed)
+    if offsets[-1] + sizes[-1] >= 2**32:
+        raise WriteError("the picture is larger than the 4 GiB that TIFF can hold; choose png")
+    tags = [
+        numbers_tag(order, 256, LONG, width),
+        numbers_tag(order, 257, LONG, height),
+        numbers_tag(order, 258, SHORT, *[bits] * channels),
+        numbers_tag(order, 259, SHORT, _DEFLATE),
+        numbers_tag(order, 262, SHORT, 2 if channels > 2 else 1),
+        numbers_tag(order, 273, LONG, *offsets),
+        numbers_tag(order, 277, SHORT, channels),
+        numbers_tag(order, 278, LONG, rows),
+        numbers_tag(order, 279, LONG, *sizes),
+        numbers_tag(order, 284, SHORT, 1),
+        numbers_tag(order, 317, SHORT, _DIFFERENCES),
+    ]
+    return tags + ([numbers_tag(order, 338, SHORT, _ALPHA)] if channels in (2, 4) else [])
+
+
+def _described(metadata: Metadata, order: str, first: bool) -> list[Tag]:
+    """The tags that do not describe how pixels lie."""
+    tags = _exif_tags(metadata.exif, order, first) if metadata.exif else []
+    tags.append(numbers_tag(order, ORIENTATION, SHORT, 1))
+    if metadata.dpi is not None:
+        for tag, value in ((282, metadata.dpi[0]), (283, metadata.dpi[1])):
+            tags.append((tag, RATIONAL, 1, struct.pack(order + "II", *ratio(value))))
+        tags.append(numbers_tag(order, 296, SHORT, _INCH))
+    for tag, kind, raw in (
+        (700, _BYTE, metadata.xmp),
+        (33723, UNDEFINED, metadata.iptc),
+        (34675, UNDEFINED, metadata.icc),
+    ):
+        if raw:
+            tags.append((tag, kind, len(raw), raw))
+    return tags
+
+
+def _exif_tags(exif: bytes, order: str, first: bool) -> list[Tag]:
+    """The tags of an EXIF block's first directory; those that point into the block for the first page only."""
+    block = Block(exif)
+    tags: list[Tag] = []
+    for entry in block.entries(block.first):
+        if entry.tag in _STRUCTURE or (entry.tag in BELOW and not first) or block.order != order:
+            continue
+        try:
+            tags.append((entry.tag, entry.kind, entry.count, block.raw(entry)))
+        except DamagedTagsError:
+            continue  # its values lie outside the block: there is nothing to keep
+    return tags

@@ -1,0 +1,64 @@
+"""Where an output goes and what it is called."""
+
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from irestore import images
+from irestore.errors import UsageError
+
+STDOUT = "-"
+FIELDS = ("stem", "ext", "task", "model", "scale")
+
+
+@dataclass(frozen=True)
+class Naming:
+    """The rule that gives every source its target: in `folder`, or, if that is None, beside the source."""
+
+    template: str
+    values: Mapping[str, str]  # of task, model, scale
+    folder: Path | None = None
+    file: Path | None = None  # the one target, whatever the source
+    suffix: str | None = None  # of --format; None: the source's own, where that format can be written
+    to_stdout: bool = False
+
+    def target(self, source: Path, below: PurePath, default_suffix: str | None) -> Path | None:
+        """The target of a source. None if it depends on what is in the source and `default_suffix` does not tell.
+
+        `default_suffix` is used where the source's own suffix says nothing: `.heic`, none at all, or `.gif`, which may
+        be a still picture or an animation.
+        """
+        if self.file is not None:
+            return self.file
+        own = images.format_of(source)
+        if self.suffix is not None:
+            suffix = source.suffix if own == images.format_of(f"x{self.suffix}") else self.suffix
+        elif own not in (None, "gif"):
+            suffix = source.suffix
+        elif default_suffix is not None:
+            suffix = default_suffix
+        else:
+            return None
+        name = self.template.format(stem=source.stem, ext=suffix, **self.values)
+        return (source.parent if self.folder is None else self.folder / below) / name
+
+
+def default_template(scale: int) -> str:
+    """`photo_x4.png` for a larger picture, `photo_denoise.png` for one of the same size."""
+    return "{stem}_x{scale}{ext}" if scale > 1 else "{stem}_{task}{ext}"
+
+
+def check_template(template: str) -> str:
+    """The template itself. Raises UsageError naming what is wrong with it."""
+    try:
+        fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise UsageError(f"--name {template}: {error}; write a brace as {{{{ or }}}}") from error
+    unknown = [name for name in fields if name not in FIELDS]
+    if unknown:
+        known = ", ".join(f"{{{name}}}" for name in FIELDS)
+        raise UsageError(f"--name {template}: no such field as {{{unknown[0]}}}; there are {known}")
+    if "/" in template or "\\" in template or template in ("", ".", ".."):
+        raise UsageError(f"--name {template}: must make a file name; folders are -o's")
+    return template

@@ -1,0 +1,260 @@
+"""A plan carried out: reading, computing and writing at the same time, in bounded memory, every picture on its own.
+
+    reader thread --decoded--> calling thread --restored--> writer threads
+
+A picture that fails is reported by name and the rest goes on. A stop (`KeyboardInterrupt`, `fail_fast`, a full disk)
+ends reading and computing; what is computed already is still written. Frames of an animation go through one by one.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from irestore import images
+from irestore.batch.files import discard_unfinished, is_full_disk, read, size_bytes, write
+from irestore.batch.plan import Item
+from irestore.batch.queues import ClosedError, Pipe
+from irestore.batch.report import Outcome, Report
+from irestore.batch.restorer import Restores
+from irestore.errors import IrestoreError, RestoreError, WriteError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How pictures are read and written, and how much may wait between the stages."""
+
+    load: images.LoadOptions = field(default_factory=images.LoadOptions)
+    save: images.SaveOptions = field(default_factory=images.SaveOptions)
+    keep_alpha: bool = True
+    fail_fast: bool = False
+    writers: int = 1
+    waiting_bytes: int = 2**28  # decoded, and as much again restored
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded frame of an item, or the error that it ended in; `seconds` went into decoding it."""
+
+    item: Item
+    number: int
+    content: images.Picture | IrestoreError
+    seconds: float
+
+
+@dataclass
+class Result:
+    """The restored frames of one item on their way to its file; `seconds` went into it so far, in all stages."""
+
+    item: Item
+    frames: Pipe[images.Picture]
+    seconds: float = 0.0
+    size: tuple[int, int] = (0, 0)  # height, width
+
+
+def run(items: Iterable[Item], restorer: Restores, report: Report, options: RunOptions) -> None:
+    """Every item restored and written, or reported as failed.
+
+    Raises WriteError when a disk is full, and KeyboardInterrupt as it came; both after what was computed is written.
+    """
+    _Run(restorer, report, options).run(items)
+
+
+class _Run:
+    def __init__(self, restorer: Restores, report: Report, options: RunOptions) -> None:
+        self.restorer = restorer
+        self.report = report
+        self.options = options
+        self.decoded: Pipe[Frame] = Pipe(options.waiting_bytes)
+        self.restored: Pipe[Result] = Pipe(options.waiting_bytes)
+        self.open: Result | None = None  # of which frames are still to come
+        self.given_up: Item | None = None  # of which more frames may come, in vain
+        self.writing: set[Path | None] = set()
+        self.broken: BaseException | None = None  # what ends the run, met in a thread
+
+    def run(self, items: Iterable[Item]) -> None:
+        threads = [threading.Thread(target=self._guarded, args=(lambda: self._read(items),), name="reader")]
+        for number in range(self.options.writers):
+            threads.append(threading.Thread(target=self._guarded, args=(self._write,), name=f"writer {number}"))
+        for thread in threads:
+            thread.daemon = True  # a second Ctrl-C does not wait for them
+            thread.start()
+        try:
+            self._compute()
+        finally:
+            self.decoded.close()
+            if self.open is not None:
+                self.open.frames.finish(WriteError(f"{self.open.item.target}: stopped before its last frame"))
+            self.restored.finish()
+            try:
+                for thread in threads:
+                    thread.join()
+            except KeyboardInterrupt:
+                self._abandon()
+                raise
+        if self.broken is not None:
+            raise self.broken
+
+    def _guarded(self, stage: Callable[[], None]) -> None:
+        """Run a stage in its thread; what it does not foresee ends the run instead of being lost."""
+        try:
+            stage()
+        except ClosedError:
+            pass  # the run is being stopped
+        except BaseException as error:
+            self._stop(error)
+            self.restored.close()
+
+    def _stop(self, error: BaseException | None) -> None:
+        self.broken = self.broken or error
+        self.decoded.close()
+
+    def _abandon(self) -> None:
+        """Leave the writers to their fate, and nothing of their unfinished files."""
+        self.restored.close()
+        for target in list(self.writing):
+            discard_unfinished(target)
+
+    def _read(self, items: Iterable[Item]) -> None:
+        for item in items:
+            number = 0
+            started = time.monotonic()
+            try:
+                for picture in read(item, self.options.load, self.options.save, keep_alpha=self.options.keep_alpha):
+                    frame = Frame(item, number, picture, time.monotonic() - started)
+                    self.decoded.put(frame, size_bytes(picture))
+                    number += 1
+                    started = time.monotonic()
+            except IrestoreError as error:
+                self.decoded.put(Frame(item, number, error, 0.0), 0)
+        self.decoded.finish()
+
+    def _compute(self) -> None:
+        while group := self.decoded.take(self._together, alike=self._kind):
+            first = group[0]
+            if first.item is self.given_up:
+                self.report.advance(first.item.info.pixels * len(group))
+            elif isinstance(first.content, IrestoreError):
+                self._fail(first.item, first.content)
+                self.report.advance(first.item.info.pixels * (first.item.frames - first.number))
+            else:
+                self._restore(group)
+
+    def _kind(self, frame: Frame) -> object:
+        """Equal for frames that can be restored at once."""
+        if isinstance(frame.content, IrestoreError) or frame.item is self.given_up:
+            return id(frame)
+        return self.restorer.padded(frame.content.height, frame.content.width)
+
+    def _together(self, first: Frame) -> int:
+        if isinstance(first.content, IrestoreError):
+            return 1
+        return self.restorer.together(first.content.height, first.content.width)
+
+    def _restore(self, group: list[Frame]) -> None:
+        pixels = sum(frame.item.info.pixels for frame in group)
+        shown = 0.0
+
+        def progress(fraction: float) -> None:
+            nonlocal shown
+            self.report.advance(pixels * (fraction - shown))
+            shown = fraction
+
+        self.report.present(group[0].item.source.path)
+        pictures = [frame.content for frame in group if isinstance(frame.content, images.Picture)]
+        started = time.monotonic()
+        try:
+            restored = self.restorer(pictures, progress)
+        except (RestoreError, MemoryError) as error:
+            if len(group) > 1:  # one of them may be to blame: each on its own
+                progress(0.0)
+                for frame in group:
+                    self._restore([frame])
+                return
+            self._fail(group[0].item, error if isinstance(error, RestoreError) else RestoreError("out of memory"))
+            restored = []
+        finally:
+            seconds = time.monotonic() - started
+            self.report.totals.busy_seconds += seconds
+        progress(1.0)
+        for frame, picture in zip(group, restored, strict=False):
+            self._deliver(frame, picture, frame.seconds + seconds / len(group))
+
+    def _deliver(self, frame: Frame, picture: images.Picture, seconds: float) -> None:
+        """Hand a restored frame on; the result of an animation goes to a writer with its first frame, to be filled."""
+        if frame.item is self.given_up:
+            return
+        result = self.open
+        if result is None:
+            result = Result(frame.item, Pipe(self.options.waiting_bytes), size=(picture.height, picture.width))
+        result.seconds += seconds
+        try:
+            if frame.number == 0:
+                self.open = result
+                if frame.item.frames > 1:
+                    self.restored.put(result, 0)
+            result.frames.put(picture, size_bytes(picture))
+            if frame.number == frame.item.frames - 1:
+                result.frames.finish()
+                self.open = None
+                if frame.item.frames == 1:
+                    self.restored.put(result, size_bytes(picture))
+        except ClosedError:  # its writer failed, and has told it
+            self.open, self.given_up = None, frame.item
+
+    def _fail(self, item: Item, error: IrestoreError) -> None:
+        """Report an item as failed: at once, or by its writer if that has begun."""
+        if self.open is not None:
+            self.open.frames.finish(error)
+            self.open = None
+        else:
+            self._failed(item, error)
+        self.given_up = item
+
+    def _write(self) -> None:
+        for result in self.restored:
+            started = time.monotonic()
+            item = result.item
+            self.writing.add(item.target)
+            try:
+                notes = write(result.frames, item, self.options.save)
+            except (IrestoreError, OSError, MemoryError) as error:
+                result.frames.close()
+                self._failed(item, error)
+                if is_full_disk(error):
+                    self._stop(WriteError(f"{item.target}: the disk is full; free some space and run again"))
+                continue
+            finally:
+                self.writing.discard(item.target)
+            for note in notes:
+                self.report.note(f"{item.source.path}: {note}")
+            self.report.add(self._outcome(result, time.monotonic() - started), item.pixels)
+
+    def _outcome(self, result: Result, seconds: float) -> Outcome:
+        info = result.item.info
+        return Outcome(
+            "done",
+            result.item.source.path,
+            result.item.target,
+            input_size=(info.height, info.width),
+            output_size=result.size,
+            model=self.restorer.name,
+            seconds=round(result.seconds + seconds, 3),
+            peak_bytes=self.restorer.peak_bytes(),
+        )
+
+    def _failed(self, item: Item, error: BaseException) -> None:
+        path, reason, info = str(item.source.path), str(error) or type(error).__name__, item.info
+        self.report.add(
+            Outcome(
+                "failed",
+                item.source.path,
+                item.target,
+                reason=reason if path in reason else f"{path}: {reason}",
+                input_size=(info.height, info.width),
+                model=self.restorer.name,
+            )
+        )
+        if self.options.fail_fast:
+            self._stop(None)

@@ -1,0 +1,101 @@
+"""What the options mean: which model, how files are read and written, what is noted in the results."""
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import irestore
+from irestore import images, weights
+from irestore.cli.options import DEFAULT_SCALE, Options
+from irestore.errors import UsageError
+
+
+def candidates(task: str, options: Options) -> tuple[weights.Entry, ...]:
+    """The models that may be used, best first. Raises UsageError, and UnknownModelError where there is none."""
+    if options.weights is None:
+        if options.architecture is not None or options.config:
+            raise UsageError("--architecture and --config describe the file of --weights, which is not given")
+        scale = int(options.scale or DEFAULT_SCALE) if task == "sr" else 1
+        return weights.candidates(task, scale, options.model, options.manifest)
+    if options.model is not None:
+        raise UsageError("--model and --weights both name a model; give one of them")
+    describe = weights.from_hub if options.weights.startswith("hf:") else weights.from_file
+    entry = describe(options.weights, architecture=options.architecture, config=config_of(options.config))
+    wanted = (int(options.scale) if options.scale else None) if task == "sr" else 1
+    if wanted is not None and entry.scale not in (0, wanted):
+        raise UsageError(f"{options.weights}: enlarges {entry.scale} times, {task} was asked for {wanted}")
+    return (entry,)
+
+
+def config_of(given: Sequence[str]) -> Mapping[str, Any]:
+    """The config that `--config` options make together, later ones over earlier. Raises UsageError."""
+    config: dict[str, Any] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        config |= {key: _value(value)} if equals and key.isidentifier() else _config_file(text)
+    return config
+
+
+def load_options(options: Options) -> images.LoadOptions:
+    """How the options have pictures read."""
+    return images.LoadOptions(max_pixels=options.max_pixels, frames=options.frames)
+
+
+def save_options(options: Options) -> images.SaveOptions:
+    """How the options have pictures written. Raises UsageError for what the chosen format cannot do."""
+    depth: Literal["auto", 8, 16] = "auto" if options.depth == "auto" else cast(Literal[8, 16], int(options.depth))
+    save = images.SaveOptions(
+        format=options.format,
+        depth=depth,
+        quality=options.quality,
+        lossless=options.lossless,
+        background=options.background,
+        metadata=options.metadata,
+    )
+    # A size that every format can hold: what is left to refuse is the options themselves.
+    images.check_target("tiff" if save.format == "auto" else save.format, 1, 1, False, save)
+    return save
+
+
+def provenance(task: str, entry: weights.Entry, path: Path) -> str:
+    """The tag of results: program, model, weights and task, by which a later run knows its own."""
+    sha256 = entry.sha256
+    if sha256 is None:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return f"{images.provenance(irestore.__version__, tag_safe(entry.name), sha256)} task={task}"
+
+
+def tag_safe(name: str) -> str:
+    """The model's name without what a file name or a tag could not hold: the name of one's own file can be anything."""
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", name)
+
+
+def _value(text: str) -> Any:
+    """JSON where it is JSON, else the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _config_file(name: str) -> dict[str, Any]:
+    path = Path(name)
+    try:
+        text = path.read_text(encoding="utf-8")
+        config = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except OSError as error:
+        raise UsageError(
+            f"--config {name}: neither KEY=VALUE nor a file that can be read ({error.strerror})"
+        ) from error
+    except ValueError as error:
+        raise UsageError(
+            f"--config {name}: not valid {'TOML' if path.suffix == '.toml' else 'JSON'}: {error}"
+        ) from error
+    if not isinstance(config, dict):
+        raise UsageError(f"--config {name}: must hold a table of keys and values")
+    return config

@@ -101,11 +101,11 @@ def _pickle(path: Path) -> object:
 
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot read the checkpoint: {error.strerror or error}") from error
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise WeightsError(f"{path}: cannot read the checkpoint: {error.strerror}") from error
     except Exception as error:  # UnpicklingError, and whatever a malformed file leads the unpickler to
         raise WeightsError(
-            f"{path}: not a checkpoint of tensors only, so it could run code; refused unrun ({_first_line(error)})"
+            f"{path}: damaged, or holds more than tensors and could run code; refused, unrun ({_first_line(error)})"
         ) from error
 
 

@@ -5,8 +5,8 @@ classes, never by import.
 """
 
 import errno
-from collections.abc import Iterator
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -25,13 +25,19 @@ def fault(error: BaseException, entry: Entry, endpoint: str, cache: str) -> Down
     """The error to show for what the client raised. UnreachableError where another network or another time would do."""
     chain = list(_chain(error))
     response = next((e.response for e in chain if getattr(e, "response", None) is not None), None)  # type: ignore[attr-defined]
-    kind, text = _answer(response, entry, endpoint) if response is not None else _failure(chain, endpoint, cache)
+    logged = re.search(r"HTTP Error (\d{3})", str(error))  # an answer of which the client only told its log
+    if response is not None:
+        kind, text = _answer(int(response.status_code), response.headers, entry, endpoint)
+    elif logged:
+        kind, text = _answer(int(logged[1]), {}, entry, endpoint)
+    else:
+        kind, text = _failure(chain, endpoint, cache)
     return kind(f"{entry.name}: cannot download {entry.file}: {text}")
 
 
-def _answer(response: Any, entry: Entry, endpoint: str) -> tuple[type[DownloadError], str]:
+def _answer(status: int, headers: Mapping[str, str], entry: Entry, endpoint: str) -> tuple[type[DownloadError], str]:
     """The server answered with an error status."""
-    status, code = int(response.status_code), response.headers.get("X-Error-Code")
+    code = headers.get("X-Error-Code", "")
     page, token, at = f"{endpoint}/{entry.repo}", "HF_TOKEN", entry.revision
     known = {
         "GatedRepo": f"access to {page} is gated; accept its terms there, then set {token} to a token of that account",
@@ -40,7 +46,7 @@ def _answer(response: Any, entry: Entry, endpoint: str) -> tuple[type[DownloadEr
     }
     if code in known:
         return DownloadError, known[code]
-    if status == 401 and (response.headers.get("X-Error-Message") or "").startswith("Invalid cred"):
+    if status == 401 and headers.get("X-Error-Message", "").startswith("Invalid cred"):
         return (
             DownloadError,
             f"{endpoint} does not accept your token (401); renew {token} or `hf auth login`, or unset it",

@@ -99,7 +99,7 @@ def metadata(path: Path) -> dict[str, Any]:
     except SafetensorError as error:
         raise WeightsError(not_safetensors(path, error)) from error
     except OSError as error:
-        raise WeightsError(f"{path}: cannot read the weights: {error.strerror or error}") from error
+        raise WeightsError(_unreadable(path, error)) from error
     except ValueError as error:
         raise WeightsError(f"{path}: its metadata {METADATA!r} is not JSON: {error}") from error
     types = {"architecture": str, "config": dict, "dialect": (str, type(None)), "task": str}
@@ -120,7 +120,11 @@ def tensors(path: Path) -> "dict[str, Tensor]":
     except SafetensorError as error:
         raise WeightsError(not_safetensors(path, error)) from error
     except OSError as error:
-        raise WeightsError(f"{path}: cannot read the weights: {error.strerror or error}") from error
+        raise WeightsError(_unreadable(path, error)) from error
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    return f"{path}: is not there" if isinstance(error, FileNotFoundError) else f"{path}: cannot read it: {error}"
 
 
 def not_safetensors(path: Path, error: Exception) -> str:

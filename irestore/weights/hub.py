@@ -14,13 +14,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty, Queue
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from irestore import __version__
 from irestore.errors import DownloadError, UnreachableError
 from irestore.weights.faults import NotAHubError, fault, is_timeout
 from irestore.weights.manifest import PINNED, SHA256, Entry
 from irestore.weights.places import cache_folder
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfFileMetadata
 
 T = TypeVar("T")
 REACH_SECONDS = 8.0  # the Hub answers a HEAD in well under one; HF_HUB_ETAG_TIMEOUT overrides
@@ -57,8 +60,8 @@ def cached(entry: Entry) -> Path | None:
 
 
 def pin(entry: Entry) -> Entry:
-    """The entry with the commit that its branch or tag stands for now. Asks the Hub unless it is pinned already."""
-    if entry.revision is not None and PINNED.fullmatch(entry.revision):
+    """The entry with the commit that its branch or tag stands for now. Asks the Hub only if it is not pinned yet."""
+    if entry.revision is None or PINNED.fullmatch(entry.revision):
         return entry
     if is_offline():
         raise UnreachableError(
@@ -79,7 +82,7 @@ def download(entry: Entry, *, force: bool = False) -> Path:
         from huggingface_hub import hf_hub_download
 
         _head(entry)
-        with _limited_resumes():
+        with _patience(RESUMES):
             path = hf_hub_download(
                 str(entry.repo),
                 entry.file,
@@ -142,10 +145,12 @@ def _head(entry: Entry) -> str:
 
     seconds = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or REACH_SECONDS)
     url = hf_hub_url(str(entry.repo), entry.file, revision=entry.revision)
-    metadata = _within(
-        seconds,
-        lambda: get_hf_file_metadata(url, timeout=seconds, library_name="irestore", library_version=__version__),
-    )
+
+    def head() -> "HfFileMetadata":
+        with _patience(0):
+            return get_hf_file_metadata(url, timeout=seconds, library_name="irestore", library_version=__version__)
+
+    metadata = _within(seconds, head)
     if metadata.commit_hash is None or metadata.etag is None:
         raise NotAHubError(url)
     free = shutil.disk_usage(_existing(cache())).free
@@ -197,40 +202,45 @@ def _explained(entry: Entry) -> Iterator[None]:
 
 
 class _GaveUpError(Exception):
-    """The download has been resumed often enough."""
+    """The client would try again, but has tried often enough."""
 
 
-class _Resumes(logging.Filter):
-    """Ends a download that has been resumed RESUMES times, or whose server fell silent for HF_HUB_DOWNLOAD_TIMEOUT.
+class _Patience(logging.Filter):
+    """Ends what the client tries more than `resumes` times again, and at once what timed out.
 
-    The client resumes as long as each attempt brings some bytes, be it for ever, and says so only in its log. This is
-    also why a user never sees those messages.
+    The client resumes a download as long as each attempt brings some bytes, be it for ever, and waits for minutes for a
+    server that is silent or at fault. It says so only in its log, before it tries again: there it is stopped. (So users
+    never see those messages, and an unknown future client is no worse than without this.)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, resumes: int) -> None:
         super().__init__()
+        self.left = resumes
         self.thread = threading.get_ident()
-        self.left = RESUMES
+        self.outer = sys.exc_info()[1]
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Drop the message; raises _GaveUpError, inside the client's own handling of the cause, when it is enough."""
-        cause = sys.exc_info()[1]
-        if cause is None or record.thread != self.thread:
+        """False to drop a message of a new try; raises _GaveUpError, inside the client's handling of the cause."""
+        cause, text = sys.exc_info()[1], record.getMessage()
+        failed = cause is not self.outer or text.startswith("HTTP Error")
+        if not failed or record.thread != self.thread:
             return True
         self.left -= 1
-        if self.left < 0 or is_timeout([cause]):
-            raise _GaveUpError from cause
+        if self.left < 0 or (cause is not None and is_timeout([cause])):
+            raise _GaveUpError(text) from cause
         return False
 
 
 @contextlib.contextmanager
-def _limited_resumes() -> Iterator[None]:
-    log, resumes = logging.getLogger("huggingface_hub.file_download"), _Resumes()
-    level = log.level
-    log.setLevel(logging.WARNING)
-    log.addFilter(resumes)
+def _patience(resumes: int) -> Iterator[None]:
+    logs = [logging.getLogger(f"huggingface_hub.{module}") for module in ("file_download", "utils._http")]
+    patience = _Patience(resumes)
+    for log in logs:
+        log.addFilter(patience)
+        if not log.isEnabledFor(logging.WARNING):  # HF_HUB_VERBOSITY=error; what is not logged cannot be stopped
+            log.setLevel(logging.WARNING)
     try:
         yield
     finally:
-        log.removeFilter(resumes)
-        log.setLevel(level)
+        for log in logs:
+            log.removeFilter(patience)

@@ -154,7 +154,7 @@ def _problem(model: dict[str, Any]) -> str | None:
     for key in model:
         if key not in KEYS:
             return f"unknown key {key!r}; known: {', '.join(KEYS)}"
-        if not isinstance(model[key], TYPES.get(key, str)):
+        if type(model[key]) is not TYPES.get(key, str):  # exactly: True is an int
             return f"{key} = {model[key]!r} must be of type {TYPES.get(key, str).__name__}"
         pattern, meaning = PATTERNS.get(key, (None, ""))
         if pattern and not pattern.fullmatch(model[key]):

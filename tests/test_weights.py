@@ -398,6 +398,7 @@ def test_metadata_that_makes_no_sense_is_refused(tmp_path, state, said, message)
     "reference",
     [
         "hf:owner/repo",
+        "hf:../repo/file.safetensors@main",
         "hf:owner/file.safetensors@main",
         "hf:owner/repo/file.pth@main",
         "hf:owner/repo/../f.safetensors@main",
@@ -418,12 +419,12 @@ def test_a_reference_to_the_hub_downloads_verifies_and_loads(tmp_path, state):
         import sys
         from irestore import weights
         entry, path, warning = weights.obtain([weights.from_hub(sys.argv[1])])
-        print(entry.revision, weights.read(entry, path).scale)
+        print(entry.revision, entry.scale, entry.task, weights.read(entry, path).scale)
     """
     with hub.serving(content) as server:
         machine.endpoint = server.url
         branch = machine.python(code, "hf:someone/toys/deep/toy.safetensors@main")
-        assert branch.out.split() == [hub.COMMIT, "2"], branch.err
+        assert branch.out.split() == [hub.COMMIT, "2", "sr", "2"], branch.err
         asked = len(server.requests)
         commit = machine.python(code, f"hf:someone/toys/deep/toy.safetensors@{hub.COMMIT}")
         assert commit.out == branch.out, commit.err

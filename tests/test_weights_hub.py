@@ -303,14 +303,18 @@ def read_only(folder: Path) -> Iterator[None]:
     """A folder nobody can write to: bind-mounted so for root, whom permissions do not stop, else by its permissions."""
     if os.geteuid():
         folder.chmod(0o555)
-        yield
-        folder.chmod(0o755)
+        try:
+            yield
+        finally:
+            folder.chmod(0o755)
         return
     for options in (["--bind", folder, folder], ["-o", "remount,bind,ro", folder]):
         if subprocess.run(["mount", *options], capture_output=True).returncode:
             pytest.skip("root without the right to mount: nothing is read-only")
-    yield
-    subprocess.run(["umount", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
 
 
 def test_the_deadline_of_the_first_request_is_over_all_of_it():

@@ -46,10 +46,12 @@ def from_file(path: Path | str, *, architecture: str | None = None, config: Mapp
 def from_hub(reference: str, *, architecture: str | None = None, config: Mapping[str, Any] | None = None) -> Entry:
     """The entry of `hf:owner/repo/file.safetensors@revision`. What the options leave out, the file's metadata must say.
 
-    Raises UsageError for another form, and for a reference without a revision.
+    Until the file is there (see `obtain`), its scale is 0 unless `config` has `upscale`. Raises UsageError for another
+    form, and for a reference without a revision.
     """
     from irestore.weights.manifest import PATTERNS, is_safe
 
+    upscale = (config or {}).get("upscale")
     place, at, revision = reference.removeprefix("hf:").partition("@")
     owner, _, rest = place.partition("/")
     repo, _, file = rest.partition("/")
@@ -60,14 +62,14 @@ def from_hub(reference: str, *, architecture: str | None = None, config: Mapping
             f"{reference!r}: add @ and the commit (40 hex digits), so that the file cannot change unnoticed"
         )
     return Entry(
-        name=Path(file).stem, task="", scale=0, architecture=architecture or "", config=config or {}, file=file,
-        sha256=None, licence="", repo=f"{owner}/{repo}", revision=revision,
+        name=Path(file).stem, task="", scale=upscale if isinstance(upscale, int) else 0,
+        architecture=architecture or "", config=config or {}, file=file, sha256=None, licence="", repo=f"{owner}/{repo}", revision=revision,
     )  # fmt: skip
 
 
 def describe(entry: Entry, path: Path) -> Entry:
     """The entry, with what it leaves open filled in from the file's own metadata. Raises UsageError, WeightsError."""
-    if entry.architecture and entry.scale:
+    if entry.architecture and entry.scale and entry.task:
         return entry
     said = metadata(path)
     if not (entry.architecture or said.get("architecture")):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from irestore.errors import DownloadError, UnreachableError, WeightsError
 from irestore.weights import hub, verify
+from irestore.weights.files import describe
 from irestore.weights.manifest import PACKAGE, Entry
 
 
@@ -19,14 +20,16 @@ class Found(NamedTuple):
 
 
 def obtain(wanted: Sequence[Entry], *, offline: bool = False, model_dir: Path | str | None = None) -> Found:
-    """The first of `wanted` (see `candidates`), or the first bundled one, with a warning, where there is no connection.
+    """The first of `wanted` (see `candidates`), or the first bundled one, with a warning, if there is no connection.
 
-    A model asked for by name is the only one wanted, so nothing replaces it. Raises DownloadError or WeightsError.
+    A model asked for by name is the only one wanted, so nothing replaces it. What an entry of `from_hub` leaves open is
+    filled in from its file. Raises DownloadError, WeightsError or, where the file says nothing either, UsageError.
     """
     first, *others = wanted
     try:
-        entry = hub.pin(first)
-        return Found(entry, locate(entry, offline=offline, model_dir=model_dir), None)
+        entry = hub.pin(first, offline=offline)
+        path = locate(entry, offline=offline, model_dir=model_dir)
+        return Found(describe(entry, path), path, None)
     except UnreachableError as error:
         spare = next((entry for entry in others if entry.bundled), None)
         if spare is None:

@@ -61,7 +61,7 @@ TYPES: dict[str, type] = {
 }  # fmt: skip
 PATTERNS = {
     "name": (re.compile(r"[a-z0-9][a-z0-9._-]*"), "lower-case letters, digits, dots, dashes, underscores"),
-    "repo": (re.compile(r"[\w.-]+/[\w.-]+"), "owner/name"),
+    "repo": (re.compile(r"\w[\w.-]*/\w[\w.-]*"), "owner/name"),
     "revision": (PINNED, "the 40 hex digits of a commit, not a branch or a tag, whose content can change"),
     "sha256": (SHA256, "the 64 hex digits that sha256sum prints"),
     "task": (re.compile("|".join(TASKS)), "one of " + ", ".join(TASKS)),

@@ -24,42 +24,42 @@ class Moments(NamedTuple):
     std: Tensor
 
 
-class Statistics(NamedTuple):
-    """What a tile tells of itself: pixels, and per image and channel the mean and the sum of squared deviations, (B, C)."""
+class Statistics:
+    """Of some pixels: how many, and per image and channel their mean and sum of squared deviations, (B, C) in float64."""
 
-    pixels: int
-    mean: Tensor
-    m2: Tensor
+    def __init__(self, pixels: int, mean: Tensor, m2: Tensor) -> None:
+        self.pixels, self.mean, self.m2 = pixels, mean, m2
 
     @classmethod
     def of(cls, tile: Tensor) -> Statistics:
-        """Statistics of a tile (B, H, W, C), reduced in float32 at least."""
-        wide = tile.float() if tile.dtype in (torch.float16, torch.bfloat16) else tile
+        """Statistics of a tile (B, H, W, C), reduced in the tile's own precision."""
         pixels = tile.shape[1] * tile.shape[2]
-        mean = wide.sum((1, 2)) / pixels
-        deviation = wide - mean[:, None, None]  # two passes are as exact as torch.var_mean and 8 times as fast on a CPU
-        return cls(pixels, mean, (deviation * deviation).sum((1, 2)))
+        mean = tile.sum((1, 2)) / pixels
+        deviation = tile - mean[:, None, None]  # two passes are as exact as torch.var_mean and 8 times as fast on a CPU
+        m2 = (deviation * deviation).sum((1, 2))
+        if tile.device.type == "mps":  # knows no float64
+            mean, m2 = mean.cpu(), m2.cpu()
+        return cls(pixels, mean.double(), m2.double())
 
-    @classmethod
-    def merged(cls, parts: list[Statistics]) -> Statistics:
-        """Statistics of the union of disjoint tiles in float64 (Chan, Golub, LeVeque 1983, for many parts at once)."""
-        where = torch.device("cpu") if parts[0].mean.device.type == "mps" else parts[0].mean.device
-        counts = torch.tensor([part.pixels for part in parts], dtype=torch.float64, device=where)[:, None, None]
-        means = torch.stack([part.mean for part in parts]).to(where).double()
-        m2 = torch.stack([part.m2 for part in parts]).to(where).double()
-        total = sum(part.pixels for part in parts)
-        mean = (counts * means).sum(0) / total
-        return cls(total, mean, (m2 + counts * (means - mean) ** 2).sum(0))
+    def merge(self, other: Statistics) -> None:
+        """Makes these the statistics of both sets of pixels (Chan, Golub, LeVeque 1983), in place.
+
+        In place, because small tensors that outlive the large ones of a tile would keep the heap from shrinking.
+        """
+        total = self.pixels + other.pixels
+        delta = other.mean - self.mean
+        self.mean += delta * (other.pixels / total)
+        self.m2 += other.m2 + delta * delta * (self.pixels * other.pixels / total)
+        self.pixels = total
 
 
 class Field:
     """A feature map (B, C, H, W) of the whole image. Kept channels last; read, computed and written by tiles."""
 
-    def __init__(self, store: Store, tiling: Tiling, parts: list[Statistics] | None = None) -> None:
+    def __init__(self, store: Store, tiling: Tiling, statistics: Statistics | None = None) -> None:
         self._store = store
         self._tiling = tiling
-        self._parts = parts
-        self._merged: Statistics | None = None
+        self._statistics = statistics
         self.batch, self.height, self.width, self.channels = store.data.shape
 
     @classmethod
@@ -122,7 +122,7 @@ class Field:
             if whole is not None:
                 self._tell(boxes[0])
                 return Field(self._whole(whole, target), tiling)
-        parts: list[Statistics] = []
+        statistics: Statistics | None = None
         boxes.reverse()
         while boxes:
             box = boxes.pop()
@@ -136,12 +136,13 @@ class Field:
             if target is None:
                 full = image.scaled(scale)
                 target = tiling.store((self.batch, full.height, full.width, result.shape[3]), result)
-            parts.append(Statistics.of(result))
+            statistics = self._gather(statistics, result)
             target.write(result, owned.top, owned.left)
+            del result  # before the next tile is computed
             self._release(others)
             self._tell(box)
         assert target is not None
-        return Field(target, tiling, parts)
+        return Field(target, tiling, statistics)
 
     def _compute(
         self,
@@ -161,13 +162,24 @@ class Field:
             tiles = [self._read(seen, frame)]
             for other in others:
                 tiles.append(other._read(seen.scaled(Fraction(other.height, self.height)), frame))
-            result: Tensor = fn(*tiles).permute(0, 2, 3, 1)
+            result = self._run(fn, tiles)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             return None
         rows, columns = owned.scaled(scale).within(seen.scaled(scale))
         return result[:, rows, columns]
+
+    def _run(self, fn: Callable[..., Tensor], tiles: list[Tensor]) -> Tensor:
+        """`fn` in the run's precision; in float32 where that gives infinity or NaN. (B, h, w, C) in the map's own type."""
+        half, device = self._tiling.precision, self._tiling.device.type
+        if half is not None:
+            with torch.autocast(device, half):
+                result = fn(*tiles)
+            if torch.isfinite(result).all():
+                return result.to(self._store.data.dtype).permute(0, 2, 3, 1)
+        full: Tensor = fn(*tiles)
+        return full.permute(0, 2, 3, 1)
 
     def _read(self, box: Box, frame: Frame | None) -> Tensor:
         """The tile under `box`, (B, C, h, w), on the compute device."""
@@ -195,24 +207,30 @@ class Field:
         for field in (self, *others):
             field._store.release()
 
-    def _statistics(self) -> Statistics:
-        if self._merged is None:
-            if self._parts is None:
-                size = self._tiling.size_for(Box(0, 0, self.height, self.width), 1)
-                self._parts = [
-                    Statistics.of(self._read(box, None).permute(0, 2, 3, 1))
-                    for box in Box(0, 0, self.height, self.width).cut(*size)
-                ]
-            self._merged = Statistics.merged(self._parts)
-        return self._merged
+    @staticmethod
+    def _gather(statistics: Statistics | None, tile: Tensor) -> Statistics:
+        """The statistics with those of one more tile (B, h, w, C)."""
+        if statistics is None:
+            return Statistics.of(tile)
+        statistics.merge(Statistics.of(tile))
+        return statistics
+
+    def _whole_statistics(self) -> Statistics:
+        if self._statistics is None:
+            image = Box(0, 0, self.height, self.width)
+            for box in image.cut(*self._tiling.size_for(image, 1)):
+                self._statistics = self._gather(self._statistics, self._read(box, None).permute(0, 2, 3, 1))
+        assert self._statistics is not None
+        return self._statistics
 
     def mean(self) -> Tensor:
         """The mean of each channel over the whole map, (B, C, 1, 1)."""
-        return self._value(self._statistics().mean)[:, :, None, None]
+        return self._value(self._whole_statistics().mean)[:, :, None, None]
 
     def moments(self, eps: float) -> Moments:
         """Mean and sqrt(variance + eps) over all pixels and channels of each image; the variance is the biased one."""
-        pixels, mean, m2 = self._statistics()
+        statistics = self._whole_statistics()
+        pixels, mean, m2 = statistics.pixels, statistics.mean, statistics.m2
         centre = mean.mean(1, keepdim=True)
         variance = (m2.sum(1, keepdim=True) / pixels + (mean - centre).square().sum(1, keepdim=True)) / self.channels
         std = (variance + eps).sqrt()

@@ -118,7 +118,8 @@ class Tiling:
 
     `tile` is (height, width) in pixels, or None for the whole map at once; it is rounded up to `multiple` (the attention
     window). It gets smaller when a tile does not fit into memory, and stays so for the next map and the next image.
-    `storage` is where whole maps lie: "device", "host" or "scratch" (a memory-mapped file). `progress`, if given, is
+    `storage` is where whole maps lie: "device", "host" or "scratch" (a memory-mapped file). `precision`, if given, is
+    what convolutions, linear layers and attention compute in (autocast); maps and statistics stay in float32. `progress`, if given, is
     called after each tile with the share of its map that the tile is.
     """
 
@@ -129,6 +130,7 @@ class Tiling:
         multiple: int = 1,
         device: torch.device | str = "cpu",
         storage: str = "device",
+        precision: torch.dtype | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> None:
         if storage not in ("device", "host", "scratch"):
@@ -136,6 +138,7 @@ class Tiling:
         self.multiple = multiple
         self.device = torch.device(device)
         self.storage = storage
+        self.precision = precision
         self.progress = progress
         self.tile = tile and (round_up(max(tile[0], 1), multiple), round_up(max(tile[1], 1), multiple))
 

@@ -127,6 +127,21 @@ class Trunk(nn.Module):
         """How many times `forward` walks over the whole map, for progress."""
         return 2 + sum(1 + sum(block.passes for block in group.blocks) for group in self.layers)  # type: ignore[union-attr]
 
+    @property
+    def map_bytes(self) -> int:
+        """Bytes of all maps alive at the peak, a pixel of the input: three of the body (group's input, block's input, result)."""
+        return 3 * 4 * self.config.embed_dim // self.config.unshuffle**2 + 4
+
+    def tile_bytes(self, height: int, width: int) -> int:
+        """Bytes that computing one tile takes at the peak, about; height and width in pixels of the input."""
+        config = self.config
+        n = config.unshuffle
+        body = 4 * config.embed_dim * max(12.0, 3 + 2 * config.mlp_ratio)
+        zoomed = config.num_feat if config.upsampler == "pixelshuffle" else config.in_chans
+        tail = 4 * (config.embed_dim + 3 * zoomed * (config.upscale * n) ** 2)
+        halo = 2 * tail_halo(config) * n
+        return int(max(height * width * body, (height + halo) * (width + halo) * tail) / n**2)
+
     def forward(self, image: Field) -> Field:
         """Field (B, in_chans, H, W) -> Field (B, in_chans, H * scale, W * scale)."""
         n = self.config.unshuffle

@@ -1,0 +1,74 @@
+"""Which device computes, and how much memory is free there."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import torch
+
+from irestore.errors import UsageError
+
+SIZE = re.compile(r"(?i)^\s*(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:i?B)?|B)?\s*$")
+
+
+def pick(name: str = "auto") -> torch.device:
+    """The device of that name: "auto" (CUDA, else MPS, else CPU), "cuda", "cuda:N", "mps" or "cpu".
+
+    Raises UsageError where there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "cpu":
+        return torch.device("cpu")
+    if name == "mps":
+        if not torch.backends.mps.is_available():
+            raise UsageError("device mps: this PyTorch sees no Apple GPU; use --device cpu")
+        return torch.device("mps")
+    if match := re.fullmatch(r"cuda(?::(\d+))?", name):
+        if not torch.cuda.is_available():
+            raise UsageError(f"device {name}: this PyTorch ({torch.__version__}) sees no CUDA GPU; use --device cpu")
+        index, count = int(match[1] or 0), torch.cuda.device_count()
+        if index >= count:
+            raise UsageError(f"device {name}: there are {count} CUDA GPUs, cuda:0 to cuda:{count - 1}")
+        return torch.device("cuda", index)
+    raise UsageError(f"device {name!r}: must be auto, cpu, mps, cuda or cuda:N")
+
+
+def free_bytes(device: torch.device) -> int:
+    """Bytes that a program may still take on that device without pushing others out."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return _free_host_bytes()
+
+
+def _free_host_bytes() -> int:
+    """MemAvailable of Linux, cut to what the control group still allows; elsewhere a half of the machine's memory."""
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        return _total_host_bytes() // 2
+    match = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(), re.MULTILINE)
+    free = int(match[1]) * 1024 if match else _total_host_bytes() // 2
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and (text := limit.read_text().strip()) != "max":
+        free = min(free, int(text) - int(used.read_text()))
+    return max(free, 0)
+
+
+def _total_host_bytes() -> int:
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 8 * 2**30  # Windows: no way to ask without another package; a modest machine is assumed
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of a size such as "6G", "512M" or "800000000" (K, M, G, T are powers of 1024); raises UsageError."""
+    match = SIZE.match(text)
+    value = int(float(match[1]) * 1024 ** " KMGT".index((match[2] or " ").upper())) if match else 0
+    if value <= 0:
+        raise UsageError(f"memory size {text!r}: must be a number with K, M, G or T, such as 6G")
+    return value

@@ -412,6 +412,12 @@ def test_a_reference_of_another_form_is_refused(reference):
         weights.from_hub(reference)
 
 
+def test_a_branch_is_not_asked_for_offline(monkeypatch):
+    monkeypatch.setattr("irestore.weights.hub._head", lambda entry: pytest.fail("a request"))
+    with pytest.raises(UnreachableError, match="offline, and only the Hub knows what 'main' is; write @COMMIT"):
+        weights.obtain([weights.from_hub("hf:someone/toys/toy.safetensors@main")], offline=True)
+
+
 def test_a_reference_to_the_hub_downloads_verifies_and_loads(tmp_path, state):
     content = small(tmp_path, state, architecture="heart", config=SMALL, task="sr").read_bytes()
     machine = Machine(tmp_path)

@@ -61,9 +61,10 @@ def from_hub(reference: str, *, architecture: str | None = None, config: Mapping
         raise UsageError(
             f"{reference!r}: add @ and the commit (40 hex digits), so that the file cannot change unnoticed"
         )
+    scale = upscale if isinstance(upscale, int) else 0
     return Entry(
-        name=Path(file).stem, task="", scale=upscale if isinstance(upscale, int) else 0,
-        architecture=architecture or "", config=config or {}, file=file, sha256=None, licence="", repo=f"{owner}/{repo}", revision=revision,
+        name=Path(file).stem, task="", scale=scale, architecture=architecture or "", config=config or {}, file=file,
+        sha256=None, licence="", repo=f"{owner}/{repo}", revision=revision,
     )  # fmt: skip
 
 

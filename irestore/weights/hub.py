@@ -59,11 +59,11 @@ def cached(entry: Entry) -> Path | None:
     return path if path.is_file() else None
 
 
-def pin(entry: Entry) -> Entry:
+def pin(entry: Entry, *, offline: bool = False) -> Entry:
     """The entry with the commit that its branch or tag stands for now. Asks the Hub only if it is not pinned yet."""
     if entry.revision is None or PINNED.fullmatch(entry.revision):
         return entry
-    if is_offline():
+    if offline or is_offline():
         raise UnreachableError(
             f"{entry.name}: offline, and only the Hub knows what {entry.revision!r} is; write @COMMIT"
         )

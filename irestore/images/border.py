@@ -15,6 +15,7 @@ from typing import BinaryIO
 from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from ..errors import IrestoreError, ReadError, UsageError
+from . import jxl
 
 Source = str | os.PathLike[str] | BinaryIO
 """A path, or an open binary stream such as standard input."""
@@ -25,6 +26,15 @@ _OPENED = (
     *("PCX", "DCX", "SGI", "QOI", "SUN", "PSD", "DDS", "XBM", "XPM", "HEIF", "JXL"),
 )
 _TGA_SUFFIXES = (".tga", ".icb", ".vda", ".vst")
+_STARTS = {
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"GIF8": "GIF",
+    b"RIFF": "WebP",
+    b"II*": "TIFF",
+    b"MM\0*": "TIFF",
+}
+_HEADER_BYTES = 4096
 _TEXT_LIMIT = 16 * 2**20  # bytes; Pillow's own 1 MiB refuses PNG files with large colour profiles
 _LOCK = threading.RLock()  # Pillow's limits and Python's warning filters are global: one reader at a time
 
@@ -50,8 +60,6 @@ def foreign(name: str, max_pixels: int, notes: list[str]) -> Iterator[None]:
             raise ReadError(
                 f"{name}: {count} pixels are more than the {max_pixels} allowed; raise the limit to read it"
             ) from error
-        except UnidentifiedImageError as error:
-            raise ReadError(f"{name}: not a picture, or damaged at its very start") from error
         except MemoryError as error:
             raise ReadError(f"{name}: too large for the memory of this machine") from error
         except Exception as error:  # decoders meet hostile bytes and raise nearly anything: SyntaxError, KeyError, ...
@@ -77,7 +85,9 @@ def opened(source: Source, max_bytes: int) -> Iterator[tuple[BinaryIO, str]]:
     A stream or a pipe is read to its end, at most `max_bytes` of it.
     """
     if not isinstance(source, (str, os.PathLike)):
-        yield _whole(source, name := "<stdin>", max_bytes), name
+        given = getattr(source, "name", None)
+        name = given if isinstance(given, str) else "<stdin>"
+        yield _whole(source, name, max_bytes), name
         return
     name = os.fspath(source)
     try:
@@ -117,12 +127,19 @@ def _why(error: OSError | ValueError) -> str:
 
 def open_image(stream: BinaryIO, name: str) -> ImageFile.ImageFile:
     """Pillow's image of `stream`, header read and no pixel decoded. Call it inside `foreign`."""
-    head = stream.read(32)
+    head = stream.read(_HEADER_BYTES)
     stream.seek(0)
     _register(head, name)
+    _check_jxl(head, name)
     formats = (*_OPENED, "TGA") if name.lower().endswith(_TGA_SUFFIXES) else _OPENED
     Image.init()
-    return Image.open(stream, formats=[known for known in formats if known in Image.OPEN])
+    try:
+        return Image.open(stream, formats=[known for known in formats if known in Image.OPEN])
+    except UnidentifiedImageError as error:
+        kind = next((kind for start, kind in _STARTS.items() if head.startswith(start)), None)
+        if kind is None:
+            raise ReadError(f"{name}: not a picture of a format that can be read") from error
+        raise ReadError(f"{name}: a {kind} of a kind that cannot be read, or damaged at its very start") from error
 
 
 def _register(head: bytes, name: str) -> None:
@@ -137,6 +154,17 @@ def _register(head: bytes, name: str) -> None:
     except ImportError as error:
         kind, extra = ("HEIC", "heic") if head[4:8] == b"ftyp" else ("JPEG XL", "jxl")
         raise ReadError(f"{name}: reading {kind} needs an extra: pip install 'irestore[{extra}]'") from error
+
+
+def _check_jxl(head: bytes, name: str) -> None:
+    """Stop before a JPEG XL file is opened, which would decode it: if it is too large, or one frame of several."""
+    found = jxl.header(head)
+    if found is None:
+        return
+    if found.animated:
+        raise ReadError(f"{name}: is an animated JPEG XL, which cannot be read; convert it to APNG first")
+    if Image.MAX_IMAGE_PIXELS is not None and found.width * found.height > Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError(f"({found.width * found.height} pixels)")
 
 
 def need_jxl() -> None:

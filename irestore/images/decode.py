@@ -67,14 +67,22 @@ def decode(image: Image.Image, name: str, notes: list[str]) -> Decoded:
     if mode in ("1", "L"):
         grey = np.asarray(image.convert("L"))
         return Decoded(grey, keyed(grey, image.info.get("transparency"), 255))
-    if mode in ("RGBA", "RGBa", "PA") or "transparency" in image.info:
-        return _apart(np.asarray(image.convert("RGBA")))
-    return Decoded(np.asarray(image.convert("RGB")), None)
+    decoded = _apart(np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB")))
+    if mode in ("P", "PA") and _is_grey(image):
+        return Decoded(decoded.colour[..., 0], decoded.alpha)
+    return decoded
 
 
 def _apart(samples: Samples) -> Decoded:
-    colour = samples[..., 0] if samples.shape[-1] == 2 else samples[..., :3]
-    return Decoded(colour, samples[..., -1])
+    channels = samples.shape[-1]
+    colour = samples[..., 0] if channels == 2 else samples[..., :3]
+    return Decoded(colour, samples[..., -1] if channels in (2, 4) else None)
+
+
+def _is_grey(image: Image.Image) -> bool:
+    """Whether every colour of a palette is a grey."""
+    palette = np.asarray(image.getpalette("RGB") or (), np.uint8).reshape(-1, 3)
+    return bool((palette == palette[:, :1]).all())
 
 
 def keyed(samples: Samples, key: Any, peak: int) -> Samples | None:
@@ -88,5 +96,5 @@ def keyed(samples: Samples, key: Any, peak: int) -> Samples | None:
 def _wide(image: Image.Image, name: str) -> Decoded:
     if image.mode == "I" and image.format in ("PPM", "PNG"):  # 16-bit grey in Pillow's 32-bit mode
         return Decoded(np.asarray(image).clip(0, 65535).astype(np.uint16), None)
-    kind = "32-bit whole numbers" if image.mode == "I" else "floating point numbers"
+    kind = "signed or 32-bit whole numbers" if image.mode == "I" else "floating point numbers"
     raise ReadError(f"{name}: its samples are {kind}; convert it to 16 bits first")

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
-from PIL import PngImagePlugin
+from PIL import Image, PngImagePlugin
 
 from ..errors import IrestoreError, UsageError, WriteError
 from . import png, tiff_write
@@ -54,15 +54,25 @@ def _encode(sheets: Iterator[Sheet], stream: BinaryIO, name: str, options: SaveO
 def _save(ready: Sheet, rest: list[Sheet], stream: BinaryIO, pillow: str, **options: Any) -> None:
     """Through Pillow, with timing where there are several frames."""
     metadata = ready.metadata
+    image, *others = alike([each.image for each in (ready, *rest)])
     options |= {"icc_profile": metadata.icc or b"", "exif": metadata.exif or b""}
     if metadata.dpi:
         options["dpi"] = metadata.dpi
     if rest:
-        options |= {"save_all": True, "append_images": [other.image for other in rest]}
+        options |= {"save_all": True, "append_images": others}
         options["duration"] = [round(each.metadata.duration or 0) for each in (ready, *rest)]
         if metadata.loop is not None and not (pillow == "GIF" and metadata.loop == 1):
             options["loop"] = metadata.loop
-    ready.image.save(stream, pillow, **options)
+    image.save(stream, pillow, **options)
+
+
+def alike(images: list[Image.Image]) -> list[Image.Image]:
+    """The images in one mode that holds them all: Pillow's encoders take that of the first for all."""
+    modes = {image.mode for image in images}
+    if len(modes) == 1:
+        return images
+    colour, alpha = any("RGB" in mode for mode in modes), any("A" in mode for mode in modes)
+    return [image.convert(("RGB" if colour else "L") + ("A" if alpha else "")) for image in images]
 
 
 def _png(ready: Sheet, rest: list[Sheet], stream: BinaryIO, options: SaveOptions) -> None:

@@ -31,8 +31,8 @@ def exif_of(image: Image.Image) -> bytes | None:
     return None
 
 
-def read_metadata(image: Image.Image, oriented: bool) -> Metadata:
-    """Everything but the pixels. Call it after `image.load()`: PNG may have chunks behind the pixels."""
+def read_metadata(image: Image.Image, oriented: bool, notes: list[str]) -> Metadata:
+    """Everything but the pixels of a loaded image (PNG may have chunks behind them); notes on what is not kept."""
     info = image.info
     return Metadata(
         icc=_bytes(info.get("icc_profile")),
@@ -40,7 +40,7 @@ def read_metadata(image: Image.Image, oriented: bool) -> Metadata:
         xmp=_bytes(info.get("xmp")),
         iptc=_iptc(image),
         dpi=_dpi(info),
-        text=_text(image),
+        text=_text(image, notes),
         comment=_bytes(info.get("comment")),
         jpeg=_jpeg_tables(image),
         oriented=oriented,
@@ -82,13 +82,15 @@ def _dpi(info: dict[Any, Any]) -> tuple[float, float] | None:
     return (x, y) if 1 <= x < 1e6 and 1 <= y < 1e6 else None  # a damaged file's NaN fails here too
 
 
-def _text(image: Image.Image) -> dict[str, str]:
+def _text(image: Image.Image, notes: list[str]) -> dict[str, str]:
     text: dict[str, str] = {}
     for key, value in getattr(image, "text", {}).items():
         if key == "XML:com.adobe.xmp" or key.startswith("Raw profile type"):
             continue  # carried as XMP, EXIF and IPTC
         if sum(map(len, text.values())) + len(value) <= _TEXT_LIMIT:
             text[key] = str(value)
+        else:
+            notes.append(f"its text {key[:40]!r} is too long and was not kept")
     return text
 
 

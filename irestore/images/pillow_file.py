@@ -53,8 +53,8 @@ class PillowFile:
     def depth(self) -> int:
         """Bits a sample, 8 or 16, as `pictures` will give them."""
         raw = png.raw_mode(self._image)
-        deep = self._image.mode.startswith("I") or (self._image.format == "PNG" and raw.endswith(";16B"))
-        return 16 if deep or self._deep_ppm or self._deep_heif else 8
+        deep_png = self._image.format == "PNG" and raw.endswith(";16B") and self.frames == 1
+        return 16 if self._image.mode.startswith("I") or deep_png or self._deep_ppm or self._deep_heif else 8
 
     @property
     def provenance(self) -> str | None:
@@ -68,7 +68,7 @@ class PillowFile:
             if i or count > 1:
                 self._image.seek(i)
             decoded = self._decoded(alone=count == 1)
-            metadata = read_metadata(self._image, oriented=self._turn != 1)
+            metadata = read_metadata(self._image, self._turn != 1, self._notes)
             if self.format == "png":
                 metadata = dataclasses.replace(metadata, png_colour=png.colour_chunks(self._stream))
             elif self.format == "webp":

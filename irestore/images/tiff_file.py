@@ -5,8 +5,10 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
+import numpy as np
 from PIL import ImageFile
 
+from ..errors import ReadError
 from .border import open_image
 from .decode import decode
 from .exif import ORIENTATION, from_tiff, provenance_of
@@ -15,7 +17,8 @@ from .pillow_file import picture
 from .tags import RATIONAL, Block, DamagedTagsError
 from .tiff16 import Tiff16
 
-_SUBFILE, _WIDTH, _HEIGHT, _EXTRA = 254, 256, 257, 338
+_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _CHANNELS, _EXTRA = 254, 256, 257, 258, 259, 277, 338
+_TWELVE = 12  # bits a sample, which Pillow gives as they are in 16
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 _XMP, _IPTC, _ICC = 700, 33723, 34675
 _REDUCED = 1  # bit of the subfile tag: a smaller copy of another page
@@ -52,7 +55,9 @@ class TiffFile:
     @property
     def depth(self) -> int:
         """Bits a sample of the first page, 8 or 16."""
-        return 8 if self._deep(self._pages[0][1]) is None else 16
+        first = self._pages[0][1]
+        grey = self._number(first, _CHANNELS, 1) == 1
+        return 16 if self._deep(first) is not None or (grey and self._number(first, _BITS, 1) == _TWELVE) else 8
 
     @property
     def has_alpha(self) -> bool:
@@ -81,15 +86,26 @@ class TiffFile:
                 image = self._pillow()
                 image.seek(i)
                 image.load()  # turns it upright, too
-                if image.mode == "CMYK" and self._number(first, 258, 8) > 8:
-                    self._notes.append("its samples of 16 bits were read as 8")
                 decoded = decode(image, self._name, self._notes)
+                bits = self._number(first, _BITS, 1)
+                if bits > decoded.depth:
+                    self._notes.append(f"its samples of {bits} bits were read as 8")
+                elif bits == _TWELVE and decoded.depth > bits:
+                    decoded.colour = (decoded.colour.astype(np.uint32) * 65535 // 4095).astype(np.uint16)
             yield picture(decoded, self.format, self._metadata(first, oriented=turn != 1))
 
     def _pillow(self) -> ImageFile.ImageFile:
         if self._image is None:
             self._stream.seek(0)
-            self._image = open_image(self._stream, self._name)
+            try:
+                self._image = open_image(self._stream, self._name)
+            except ReadError as error:
+                first = self._pages[0][1]
+                bits, compression = self._number(first, _BITS, 1), self._number(first, _COMPRESSION, 1)
+                raise ReadError(
+                    f"{self._name}: a TIFF of a kind that cannot be read ({bits} bits a sample, compression "
+                    f"{compression}); convert it to 8 or 16 bits"
+                ) from error
         return self._image
 
     def _deep(self, first: int) -> Tiff16 | None:

@@ -30,7 +30,7 @@ def measure(size: int, tile: str, budget_mib: int | None) -> dict[str, object]:
     import torch
 
     from irestore import models
-    from irestore.restore import Settings, cost, restore
+    from irestore.runner import Settings, cost, restore
 
     torch.manual_seed(0)
     torch.set_num_threads(2)

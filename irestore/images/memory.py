@@ -1,0 +1,68 @@
+"""Pictures that are in memory already: Pillow images and arrays, to Picture and back."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from irestore.errors import UsageError
+from irestore.images.picture import Picture
+
+_LARGEST = {"uint8": 255, "uint16": 65535}
+
+
+def from_array(array: NDArray[Any]) -> Picture:
+    """The Picture of an array (H, W), (H, W, 3) or (H, W, 4): uint8, uint16, or floating in 0..1. Raises UsageError."""
+    shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if not shaped or 0 in array.shape:
+        raise UsageError(f"array of shape {array.shape}: must be (H, W), (H, W, 3) or (H, W, 4)")
+    if array.dtype.kind != "f" and array.dtype.name not in _LARGEST:
+        raise UsageError(f"array of {array.dtype}: must be uint8, uint16 or floating in 0..1")
+    values = array.astype(np.float32) / np.float32(_LARGEST.get(array.dtype.name, 1))
+    if not np.isfinite(values).all():
+        raise UsageError("array holds NaN or infinity")
+    depth = 8 if array.dtype == np.uint8 else 16
+    if array.ndim == 2:
+        return Picture(np.repeat(values[..., None], 3, axis=2), None, grey=True, depth=depth, format="array")
+    alpha = values[..., 3] if array.shape[2] == 4 else None
+    return Picture(np.ascontiguousarray(values[..., :3]), alpha, grey=False, depth=depth, format="array")
+
+
+def to_array(picture: Picture, like: NDArray[Any]) -> NDArray[Any]:
+    """The inverse of `from_array`, in the type and with the channels of `like`; rounded to nearest, clipped."""
+    values = picture.pixels.mean(axis=2) if picture.grey else picture.pixels
+    if picture.alpha is not None:
+        values = np.concatenate([values, picture.alpha[..., None]], axis=2)
+    values = np.clip(values, 0, 1)
+    if like.dtype.kind == "f":
+        return values.astype(like.dtype)
+    return np.floor(values * np.float32(_LARGEST[like.dtype.name]) + np.float32(0.5)).astype(like.dtype)
+
+
+def from_pillow(image: Image.Image) -> Picture:
+    """The Picture of a Pillow image: grey, RGB or palette, with or without transparency, 8 bits, or 16 bits grey.
+
+    Colours are taken in the image's own RGB space; raises UsageError for CMYK, Lab and other spaces.
+    """
+    if image.mode.startswith("I;16"):
+        return from_array(np.asarray(image).astype(np.uint16))
+    if image.mode not in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX"):
+        raise UsageError(f"Pillow image of mode {image.mode}: convert it to RGB first")
+    transparent, grey = image.has_transparency_data, image.mode in ("1", "L", "LA", "La")
+    picture = from_array(np.asarray(image.convert("RGBA" if transparent else "L" if grey else "RGB")))
+    return Picture(picture.pixels, picture.alpha, grey=grey, depth=8, format="pillow")
+
+
+def to_pillow(picture: Picture, like: Image.Image) -> Image.Image:
+    """A Pillow image of mode L, LA, RGB, RGBA or I;16, with the `info` (profile, dpi, ...) of `like`."""
+    if picture.depth == 16:
+        image = Image.fromarray(to_array(picture, np.empty(0, np.uint16)))
+    else:
+        values = picture.pixels[..., :1] if picture.grey else picture.pixels
+        if picture.alpha is not None:
+            values = np.concatenate([values, picture.alpha[..., None]], axis=2)
+        pixels = np.floor(np.clip(values, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+        image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    image.info = {key: value for key, value in like.info.items() if key != "transparency"}
+    return image

@@ -1,0 +1,141 @@
+"""Tensor to tensor: plans how to cut and where to keep maps, pads once, runs the network, and cuts the padding off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from irestore.devices import free_bytes
+from irestore.errors import NonFiniteError, RestoreError, UsageError
+from irestore.field import Field
+from irestore.models.trunk import Trunk
+from irestore.tiling import Tiling, round_up
+
+SHARE = 0.7  # of the free memory is taken where --max-memory does not say
+CACHE_BYTES = 16 * 2**20  # what a tile may take on a CPU: those that stay in the cache are the fastest
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to compute; none of it changes the result beyond rounding (`precision` aside).
+
+    `tile`: side of a tile in pixels of the input, rounded up to whole windows; "auto" the fastest that fits, "off" the whole
+    image at once. `precision`: "auto" is float32. `max_memory`: bytes that a run may take beyond the loaded model; by
+    default 70 % of what is free. Where maps do not fit they go to host memory, then to a scratch file.
+    """
+
+    tile: int | Literal["auto", "off"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    max_memory: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for an impossible value."""
+        if self.tile not in ("auto", "off") and (not isinstance(self.tile, int) or self.tile < 1):
+            raise UsageError(f"tile {self.tile!r}: must be auto, off or a number of pixels from 1")
+        if self.precision != "auto" and self.precision not in PRECISIONS:
+            raise UsageError(f"precision {self.precision!r}: must be auto, {', '.join(PRECISIONS)}")
+        if self.max_memory is not None and self.max_memory < 1:
+            raise UsageError(f"max_memory {self.max_memory}: must be a positive number of bytes")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run is planned to take: `bytes` at the peak beyond the loaded model (a scratch file not counted)."""
+
+    bytes: int
+    tile: tuple[int, int] | None
+    storage: Literal["device", "host", "scratch"]
+
+
+def cost(model: Trunk, height: int, width: int, settings: Settings, batch: int = 1) -> Cost:
+    """Tile, storage and expected memory for pictures of that size on the model's device."""
+    device = model.conv_first.weight.device
+    height, width = round_up(height, model.window), round_up(width, model.window)
+    budget = settings.max_memory or int(SHARE * free_bytes(device))
+    maps = batch * height * width * model.map_bytes
+    ends = batch * height * width * 4 * model.in_chans * (1 + 2 * model.scale**2)  # input, output and its copy: always on the host
+    on_host = ends if device.type == "cpu" else 0
+    tile = choose_tile(model, (height, width), settings, (budget - on_host - maps) // batch)
+    working = batch * model.tile_bytes(*(tile or (height, width)))
+    if maps + working + on_host <= budget:
+        return Cost(maps + working + on_host, tile, "device")
+    tile = choose_tile(model, (height, width), settings, (budget - on_host) // batch)
+    working = batch * model.tile_bytes(*(tile or (height, width)))
+    if device.type != "cpu" and maps + ends <= SHARE * free_bytes(torch.device("cpu")):
+        return Cost(working, tile, "host")
+    return Cost(working + on_host, tile, "scratch")
+
+
+def choose_tile(model: Trunk, size: tuple[int, int], settings: Settings, room: int) -> tuple[int, int] | None:
+    """Height and width of tiles, or None for the whole image: as asked, or the fastest whose working set fits into `room`."""
+    if settings.tile == "off":
+        return None
+    if isinstance(settings.tile, int):
+        side = round_up(settings.tile, model.window)
+        return side, side
+    if model.conv_first.weight.device.type == "cpu":
+        room = min(room, CACHE_BYTES)
+    window = model.window
+    side = window
+    while side < max(size) and model.tile_bytes(side + window, side + window) <= room:
+        side += window
+    return min(side, size[0]), min(side, size[1])
+
+
+def restore(
+    model: Trunk,
+    image: Tensor,
+    settings: Settings | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Tensor:
+    """The restored image, the same for every tile size: (B, C, H, W) in 0..1 -> (B, C, H * scale, W * scale) in 0..1.
+
+    Computed on the model's device, returned on the CPU in the image's precision (float32, or float64 for a model in
+    float64). `progress` is told the share done, rising to 1, after each tile. Raises RestoreError where the image does not
+    suit the model, OutOfMemoryError where not even one window fits, NonFiniteError where float32 gives NaN or infinity.
+    """
+    settings = settings or Settings()
+    weight = model.conv_first.weight
+    if image.ndim != 4 or image.shape[1] != model.in_chans or 0 in image.shape:
+        raise RestoreError(f"image of shape {tuple(image.shape)}: the model takes (batch, {model.in_chans}, height, width)")
+    height, width = image.shape[2:]
+    plan = cost(model, height, width, settings, len(image))
+    done = 0.0
+
+    def advance(share: float) -> None:
+        nonlocal done
+        done += share / model.passes
+        if progress:
+            progress(min(done, 1.0))
+
+    tiling = Tiling(
+        plan.tile,
+        multiple=model.window,
+        device=weight.device,
+        storage=plan.storage,
+        precision=PRECISIONS.get(settings.precision),
+        progress=advance,
+    )
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        padded = pad(image.to(weight.dtype), model.window)
+        result = model(Field.of(padded, tiling)).tensor[:, :, : height * model.scale, : width * model.scale]
+        if not torch.isfinite(result).all():
+            raise NonFiniteError("the network gave NaN or infinity even in float32: are the weights intact? (irestore models verify)")
+        return result.clamp(0, 1).contiguous().cpu()
+
+
+def pad(image: Tensor, multiple: int) -> Tensor:
+    """The image with its right and bottom sides padded to multiples, by reflection, or by repetition where it is too small.
+
+    As upstream (traiNNer-redux heart_arch.py, check_image_size); works down to 1x1.
+    """
+    height, width = image.shape[2:]
+    below, right = -height % multiple, -width % multiple
+    reflects = below < height and right < width
+    return F.pad(image, (0, right, 0, below), mode="reflect" if reflects else "replicate")

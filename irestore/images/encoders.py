@@ -55,7 +55,7 @@ def _save(ready: Sheet, rest: list[Sheet], stream: BinaryIO, pillow: str, **opti
     """Through Pillow, with timing where there are several frames."""
     metadata = ready.metadata
     image, *others = alike([each.image for each in (ready, *rest)])
-    options |= {"icc_profile": metadata.icc or b"", "exif": metadata.exif or b""}
+    options = {"icc_profile": metadata.icc or b"", "exif": metadata.exif or b""} | options
     if metadata.dpi:
         options["dpi"] = metadata.dpi
     if rest:
@@ -109,6 +109,8 @@ def _jpg(ready: Sheet, rest: list[Sheet], stream: BinaryIO, options: SaveOptions
         chosen["qtables"] = [list(table) for table in tables.tables]
     else:
         chosen["quality"] = options.quality or (LEAST_KEPT_QUALITY if tables else DEFAULT_QUALITY["jpg"])
+    if metadata.exif:
+        chosen["exif"] = b"Exif\0\0" + metadata.exif
     if metadata.xmp:
         chosen["xmp"] = metadata.xmp
     if metadata.comment:

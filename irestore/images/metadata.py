@@ -12,7 +12,10 @@ NAMES = {"PNG": "png", "JPEG": "jpg", "MPO": "jpg", "WEBP": "webp", "TIFF": "tif
 _EXIF_HEAD = b"Exif\0\0"
 _TEXT_LIMIT = 2**20  # characters of all text chunks together
 _IPTC_RESOURCE = 0x0404
-_STANDARD_LUMA_SUM = 3692  # of the 64 numbers of the standard's luminance table, which libjpeg calls quality 50
+# The luminance table of the JPEG standard, which libjpeg calls quality 50; here only its sum counts, not the order.
+_LUMA = (16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29)
+_LUMA += (51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121)
+_LUMA += (120, 101, 72, 92, 95, 98, 112, 100, 103, 99)
 
 
 def format_name(image: Image.Image) -> str:
@@ -110,7 +113,10 @@ def _jpeg_tables(image: Image.Image) -> JpegTables | None:
 
 
 def _quality(luma: tuple[int, ...]) -> int:
-    """The quality whose luminance table sums up to that of `luma`: libjpeg's scale, inverted."""
-    scale = 100 * sum(luma) / _STANDARD_LUMA_SUM  # per cent
-    quality = 5000 / scale if scale > 100 else (200 - scale) / 2
-    return min(max(round(quality), 1), 100)
+    """The highest quality on libjpeg's scale whose luminance table sums up to about that of `luma`."""
+
+    def distance(quality: int) -> int:
+        percent = 5000 // quality if quality < 50 else 200 - 2 * quality
+        return abs(sum(min(max((value * percent + 50) // 100, 1), 255) for value in _LUMA) - sum(luma))
+
+    return min(range(100, 0, -1), key=distance)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from irestore import models, weights
 from irestore.errors import DownloadError, ManifestError, UnknownModelError, UnreachableError, UsageError, WeightsError
-from irestore.restore import Settings, restore
+from irestore.runner import Settings, restore
 from irestore.weights import verify
 from irestore.weights.manifest import builtin, read
 
@@ -351,7 +351,7 @@ def test_a_pickle_is_refused_and_what_hides_in_it_does_not_run(tmp_path, name, l
         tmp_path / name,
         _use_new_zipfile_serialization=not legacy,
     )
-    with pytest.raises(WeightsError, match="is a pickle, which could run code; not loaded"):
+    with pytest.raises(WeightsError, match="is a pickle, which could run code, and not loaded"):
         weights.load(local(tmp_path / name))
     with pytest.raises(WeightsError, match=r"evil.*could run code"):
         weights.convert(tmp_path / name, tmp_path / "out.safetensors", config={})
@@ -457,7 +457,7 @@ def test_the_full_size_network_comes_from_the_hub_and_restores_and_comes_again_w
         import sys
         from safetensors.torch import load_file, save_file
         from irestore import weights
-        from irestore.restore import restore
+        from irestore.runner import restore
         found = weights.obtain(weights.candidates("sr", 4, "full", [sys.argv[1]]))
         assert found.warning is None
         model = weights.read(found.entry, found.path)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from irestore import models, weights
 from irestore.errors import UsageError, WeightsError
 from irestore.models.deduce import deduce
-from irestore.restore import Settings, restore
+from irestore.runner import Settings, restore
 from irestore.weights.manifest import builtin, read
 
 HEART = {
@@ -117,6 +117,7 @@ def test_what_shapes_cannot_tell_is_asked_for_all_at_once(tmp_path):
     assert "--config img_size=" in str(error.value)
     assert "--config stdnorm=" in str(error.value)
     assert "conv_scale" not in str(error.value)
+    assert "\n" not in str(error.value)
     assert not (tmp_path / "out.safetensors").exists()
 
 

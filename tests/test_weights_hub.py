@@ -151,6 +151,7 @@ def test_a_stalled_body_ends_within_its_timeout(machine):
 
 def test_a_large_body_cut_again_and_again_is_given_up(machine, tmp_path):
     manifest(tmp_path / "m.toml", BIG)
+    machine.more["HF_HUB_VERBOSITY"] = "error"  # what the client does not log must be stopped too
     with hub.serving(BIG, hub.cut) as server:
         machine.endpoint = server.url
         outcome = machine.irestore("models", "download", "toy")
@@ -229,7 +230,7 @@ def test_offline_makes_no_request(machine):
         machine.more["HF_HUB_OFFLINE"] = "1"
         outcome = machine.irestore("models", "download", "toy")
         assert outcome.code == 3
-        assert "not on this machine, and offline (HF_HUB_OFFLINE is set)" in outcome.err
+        assert "not on this machine, and offline; run `irestore models download toy` while connected" in outcome.err
         assert machine.irestore("models", "list").code == 0
         assert server.requests == []
 
@@ -296,6 +297,14 @@ def test_a_read_only_cache_serves_and_is_told_when_it_lacks_a_file(machine, tmp_
         assert machine.irestore("models", "download", "toy").code == 0
         with read_only(cache):
             assert machine.irestore("models", "path", "toy").code == 0
+            kept = machine.irestore("models", "rm", "toy")
+            assert kept.code == 3
+            assert "toy: cannot delete" in kept.err
+        manifest(tmp_path / "m.toml", CONTENT[1:])
+        with read_only(cache):
+            wrong = machine.irestore("models", "download", "toy")
+        assert wrong.code == 3
+        assert re.search("not loaded, still at .*the cache .* is not writable", wrong.err), wrong.err
 
 
 @contextmanager

@@ -31,21 +31,19 @@ def convert(source: Path, target: Path, *, config: Mapping[str, Any], task: str 
         found = deduce({key: tuple(value.shape) for key, value in state.items()})
     except ValueError as error:
         raise WeightsError(f"{source}: cannot import: {error}") from error
-    unsaid = [f"--config {key}=...  {meaning}" for key, meaning in found.missing.items() if key not in config]
+    unsaid = [f"--config {key}=... ({meaning})" for key, meaning in found.missing.items() if key not in config]
     if unsaid:
-        raise UsageError(
-            f"{source}: the file does not tell everything about its network; add\n  " + "\n  ".join(unsaid)
-        )
+        raise UsageError(f"{source}: its shapes do not tell all about the network; add {' and '.join(unsaid)}")
     full = {**found.config, **config}
-    task = task or ("sr" if full["upscale"] > 1 else None)
+    model = models.build(found.architecture, full)
+    task = task or ("sr" if model.scale > 1 else None)
     if task is None:
         raise UsageError(f"{source}: keeps the size of a picture; say with --task what it does")
-    model = models.build(found.architecture, full)
     fill(model, models.rename(found.dialect, state), str(source))
     said = {"architecture": found.architecture, "config": full, "dialect": None, "task": task}
     _write(model.state_dict(), said, target)
     return Entry(
-        name=target.stem, task=task, scale=full["upscale"], architecture=found.architecture, config=full,
+        name=target.stem, task=task, scale=model.scale, architecture=found.architecture, config=full,
         file=target.name, folder=target.parent, sha256=None, licence="",
     )  # fmt: skip
 

@@ -135,7 +135,10 @@ def not_safetensors(path: Path, error: Exception) -> str:
     with path.open("rb") as file:
         start = file.read(64).lstrip()
     if start.startswith((b"PK", b"\x80")):
-        return f"{path}: is a pickle, which could run code; not loaded; convert it: irestore models import FILE"
+        return (
+            f"{path}: is a pickle, which could run code, and not loaded; "
+            "convert it, named .pth: irestore models import FILE.pth"
+        )
     if start.startswith(b"<"):
         return f"{path}: is a web page, not a safetensors file; download the file itself"
     return f"{path}: is not a safetensors file ({error}); get it again"

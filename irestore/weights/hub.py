@@ -17,7 +17,7 @@ from queue import Empty, Queue
 from typing import TYPE_CHECKING, TypeVar
 
 from irestore import __version__
-from irestore.errors import DownloadError, UnreachableError
+from irestore.errors import DownloadError, UnreachableError, WeightsError
 from irestore.weights.faults import NotAHubError, fault, is_timeout
 from irestore.weights.manifest import PINNED, SHA256, Entry
 from irestore.weights.places import cache_folder
@@ -76,8 +76,6 @@ def download(entry: Entry, *, force: bool = False) -> Path:
 
     An unreachable Hub is said within REACH_SECONDS. Raises DownloadError (UnreachableError: no connection).
     """
-    if is_offline():
-        raise UnreachableError(f"{entry.name}: not on this machine, and offline (HF_HUB_OFFLINE is set)")
     with _explained(entry):
         from huggingface_hub import hf_hub_download
 
@@ -95,7 +93,7 @@ def download(entry: Entry, *, force: bool = False) -> Path:
 
 
 def remove(entry: Entry) -> int:
-    """Bytes freed by deleting the entry's file from the Hub cache; 0 if it is not there. Raises OSError.
+    """Bytes freed by deleting the entry's file from the Hub cache; 0 if it is not there. Raises WeightsError.
 
     Content that another revision still points to stays. (So does what the client shares between repositories:
     `hf cache prune` deletes that.)
@@ -104,14 +102,15 @@ def remove(entry: Entry) -> int:
     if path is None:
         return 0
     blob = path.parent / path.readlink() if path.is_symlink() else path
-    size = blob.stat().st_size
-    path.unlink()
-    others = (_repo_folder(entry) / "snapshots").rglob("*")
-    if blob == path:
-        return size
-    if any(other.is_symlink() and other.resolve() == blob.resolve() for other in others):
-        return 0
-    blob.unlink()
+    try:
+        size = blob.stat().st_size
+        path.unlink()
+        others = (_repo_folder(entry) / "snapshots").rglob("*")
+        if any(other.is_symlink() and other.resolve() == blob.resolve() for other in others):
+            return 0
+        blob.unlink(missing_ok=True)
+    except OSError as error:
+        raise WeightsError(f"{entry.name}: cannot delete {path}: {error.strerror}") from error
     return size
 
 
@@ -121,18 +120,24 @@ def announced(path: Path) -> str | None:
     return name if SHA256.fullmatch(name) else None
 
 
-def set_aside(entry: Entry, path: Path) -> Path:
-    """Where the rejected file is kept: out of the Hub cache, in ours. Only the latest one of each model."""
+def set_aside(entry: Entry, path: Path) -> str:
+    """What became of the rejected file, in words: out of the Hub cache, kept in ours (the latest one of each model)."""
     kept = cache_folder() / "rejected" / f"{entry.name.replace('/', '--')}.bin"
     links = [path]
     while links[-1].is_symlink():
         links.append(links[-1].parent / links[-1].readlink())
-    with contextlib.suppress(OSError):  # keeping it is a courtesy; that it leaves the cache is not
+    try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, kept)
-    for link in links:
-        link.unlink(missing_ok=True)
-    return kept
+        fate = f"kept as {kept}"
+    except OSError:
+        fate = "deleted"
+    try:
+        for link in links:
+            link.unlink(missing_ok=True)
+    except OSError as error:
+        fate = f"still at {path} ({error.strerror})"
+    return fate
 
 
 def _repo_folder(entry: Entry) -> Path:

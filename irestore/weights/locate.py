@@ -53,7 +53,7 @@ def locate(entry: Entry, *, offline: bool = False, model_dir: Path | str | None 
             raise WeightsError(
                 f"{entry.name}: {own_file(entry)} is not there; correct the manifest or put the file back"
             )
-        if offline:
+        if offline or hub.is_offline():
             raise UnreachableError(
                 f"{entry.name}: not on this machine, and offline; run `irestore models download {entry.name}` while "
                 f"connected, or put {Path(entry.file).name} into a folder and give it as --model-dir"
@@ -83,12 +83,13 @@ def own_file(entry: Entry) -> Path:
 
 
 def state(entry: Entry, model_dir: Path | str | None = None) -> str:
-    """ "bundled", "local", "cached" or "missing": what a user wants to know before a run. No request."""
-    if present(entry, model_dir) is None:
+    """What a user wants to know before a run: bundled, local, cached, to download, or missing. No request."""
+    path = present(entry, model_dir)
+    if path is None:
         return "to download" if entry.repo else "missing"
-    if entry.repo is None:
-        return "bundled" if entry.bundled else "local"
-    return "cached" if present(entry, model_dir) == hub.cached(entry) else "local"
+    if entry.bundled:
+        return "bundled"
+    return "cached" if path == hub.cached(entry) else "local"
 
 
 def intact(path: Path, entry: Entry, *, again: bool = True) -> bool:
@@ -106,16 +107,16 @@ def _fetch_again(entry: Entry, path: Path, offline: bool) -> Path:
     """One more download over a cached file of the wrong content, which is set aside unless it then is right."""
     wrong = f"{entry.name}: {entry.file} has not the sha256 that the manifest promises"
     if offline or hub.is_offline():
-        kept = hub.set_aside(entry, path)
-        raise WeightsError(f"{wrong}; not loaded, kept as {kept}; offline, so it cannot be fetched again")
+        fate = hub.set_aside(entry, path)
+        raise WeightsError(f"{wrong}; not loaded, {fate}; offline, so it cannot be fetched again")
     try:
         path = hub.download(entry, force=True)
     except DownloadError as error:
-        kept = hub.set_aside(entry, path)
-        raise type(error)(f"{wrong}, kept as {kept}; {error}") from error
+        fate = hub.set_aside(entry, path)
+        raise type(error)(f"{wrong}; not loaded, {fate}; {error}") from error
     if intact(path, entry):
         return path
-    kept = hub.set_aside(entry, path)
+    fate = hub.set_aside(entry, path)
     raise WeightsError(
-        f"{wrong}, twice; not loaded, kept as {kept}; try again later or without a proxy or mirror (HF_ENDPOINT)"
+        f"{wrong}, twice; not loaded, {fate}; try again later or without a proxy or mirror (HF_ENDPOINT)"
     )

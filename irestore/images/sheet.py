@@ -46,7 +46,7 @@ def sheet(picture: Picture, name: str, options: SaveOptions, notes: list[str]) -
         picture = flattened(picture, parse_colour(options.background))
     depth = picture.depth if options.depth == "auto" else options.depth
     depth = depth if depth in chosen.depths else 8
-    colour = picture.pixels.mean(axis=2, dtype=np.float32) if picture.grey else picture.pixels
+    colour = _one_channel(picture.pixels) if picture.grey else picture.pixels
     samples = quantised(colour, depth)
     metadata = _corrected(picture, name, options, notes)
     with_alpha = picture.alpha is not None and chosen.alpha
@@ -68,6 +68,11 @@ def quantised(values: Plane, depth: int) -> Samples:
             raise WriteError("the picture has pixels that are no numbers (NaN or infinity); nothing was written")
         result[top : top + _ROWS] = np.clip(band * np.float32(peak) + np.float32(0.5), 0, peak)
     return result
+
+
+def _one_channel(pixels: Plane) -> Plane:
+    """The mean of the channels, exactly the channel where all three are equal."""
+    return pixels.mean(axis=2, dtype=np.float64).astype(np.float32)
 
 
 def _in_srgb(samples: Samples, metadata: Metadata, grey: bool, notes: list[str]) -> tuple[Samples, Metadata]:

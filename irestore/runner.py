@@ -96,8 +96,8 @@ def restore(
 ) -> Tensor:
     """The restored image, the same for every tile size: (B, C, H, W) in 0..1 -> (B, C, H * scale, W * scale) in 0..1.
 
-    Computed on the model's device, returned on the CPU in the image's precision (float32, or float64 for a model in
-    float64). `progress` is told the share done, rising to 1, after each tile. Raises RestoreError where the image does not
+    Computed on the model's device, returned on the CPU, channels last in memory, in the model's precision (float32, or float64
+    for a model in float64). `progress` is told the share done, rising to 1, after each tile. Raises RestoreError where the image does not
     suit the model, OutOfMemoryError where not even one window fits, NonFiniteError where float32 gives NaN or infinity.
     """
     settings = settings or Settings()
@@ -122,12 +122,13 @@ def restore(
         precision=PRECISIONS.get(settings.precision),
         progress=advance,
     )
-    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         padded = pad(image.to(weight.dtype), model.window)
         result = model(Field.of(padded, tiling)).tensor[:, :, : height * model.scale, : width * model.scale]
-        if not torch.isfinite(result).all():
+        low, high = torch.aminmax(result)  # both NaN where any value is; makes no copy of the picture
+        if not torch.isfinite(high - low):
             raise NonFiniteError("the network gave NaN or infinity even in float32: are the weights intact? (irestore models verify)")
-        return result.clamp(0, 1).contiguous().cpu()
+        return result.clamp_(0, 1).cpu()
 
 
 def pad(image: Tensor, multiple: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any, BinaryIO
 
 from PIL import Image, PngImagePlugin
@@ -38,10 +39,12 @@ def encode_frames(pictures: Iterable[Picture], stream: BinaryIO, name: str, opti
 
 
 def _encode(sheets: Iterator[Sheet], stream: BinaryIO, name: str, options: SaveOptions) -> None:
+    first = next(sheets, None)
+    if first is None:
+        raise UsageError("no picture to write")
     if name == "tiff":
-        tiff_write.write(sheets, stream)
+        tiff_write.write(chain([first], sheets), stream)
         return
-    first = next(sheets)
     second = next(sheets, None)
     if second is None:
         _ENCODERS[name](first, [], stream, options)

@@ -13,7 +13,36 @@ _EXIF_HEAD = b"Exif\0\0"
 _TEXT_LIMIT = 2**20  # characters of all text chunks together
 _IPTC_RESOURCE = 0x0404
 # The luminance table of the JPEG standard, which libjpeg calls quality 50; here only its sum counts, not the order.
-_LUMA = (16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29)
+_LUMA: tuple[int, ...] = (
+    16,
+    11,
+    10,
+    16,
+    24,
+    40,
+    51,
+    61,
+    12,
+    12,
+    14,
+    19,
+    26,
+    58,
+    60,
+    55,
+    14,
+    13,
+    16,
+    24,
+    40,
+    57,
+    69,
+    56,
+    14,
+    17,
+    22,
+    29,
+)
 _LUMA += (51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121)
 _LUMA += (120, 101, 72, 92, 95, 98, 112, 100, 103, 99)
 

@@ -72,7 +72,7 @@ def quantised(values: Plane, depth: int) -> Samples:
 
 def _one_channel(pixels: Plane) -> Plane:
     """The mean of the channels, exactly the channel where all three are equal."""
-    return pixels.mean(axis=2, dtype=np.float64).astype(np.float32)
+    return np.asarray(pixels.mean(axis=2, dtype=np.float64), np.float32)
 
 
 def _in_srgb(samples: Samples, metadata: Metadata, grey: bool, notes: list[str]) -> tuple[Samples, Metadata]:

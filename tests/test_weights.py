@@ -461,7 +461,7 @@ def test_the_full_size_network_comes_from_the_hub_and_restores_and_comes_again_w
         found = weights.obtain(weights.candidates("sr", 4, "full", [sys.argv[1]]))
         assert found.warning is None
         model = weights.read(found.entry, found.path)
-        save_file({"out": restore(model, load_file(sys.argv[2])["image"])}, sys.argv[3])
+        save_file({"out": restore(model, load_file(sys.argv[2])["image"]).contiguous()}, sys.argv[3])
     """
     machine, files = Machine(tmp_path), (tmp_path / "m.toml", tmp_path / "in.safetensors", tmp_path / "out.safetensors")
     expected = restore(model, image, Settings())

@@ -19,7 +19,7 @@ from machine import Machine, manifest
 from irestore.weights.hub import _within
 
 CONTENT = bytes(range(256)) * 1200  # 300 KB that no network would take for weights; the Hub does not care
-BIG = os.urandom(1 << 20) * 33  # above the client's chunk of 10 MB, where a cut download used to be resumed for ever
+BIG = os.urandom(1 << 20) * 24  # above the client's chunk of 10 MB, where a cut download used to be resumed for ever
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
 
 T = TypeVar("T")
-REACH_SECONDS = 8.0  # the Hub answers a HEAD in well under one; HF_HUB_ETAG_TIMEOUT overrides
+REACH_SECONDS = 6.0  # the Hub answers a HEAD in well under one; HF_HUB_ETAG_TIMEOUT overrides
 RESUMES = 3  # of a download whose connection was cut
 
 

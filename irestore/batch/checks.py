@@ -146,14 +146,14 @@ def _look_at_folder(folder: Path) -> bool:
 
 def _folds_case(folder: Path) -> bool:
     """Whether the first name in the folder that has letters names the same file with its case swapped."""
-    for entry in os.scandir(folder):
-        if entry.name.swapcase() == entry.name:
-            continue
-        try:
-            return os.path.samestat(entry.stat(follow_symlinks=False), (folder / entry.name.swapcase()).lstat())
-        except FileNotFoundError:
-            return False
-    return False
+    with os.scandir(folder) as entries:
+        entry = next((entry for entry in entries if entry.name.swapcase() != entry.name), None)
+    if entry is None:
+        return False
+    try:
+        return os.path.samestat(entry.stat(follow_symlinks=False), (folder / entry.name.swapcase()).lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _same_but_for_case(members: Sequence["Item"]) -> list[str]:

@@ -13,6 +13,7 @@ from irestore.errors import UsageError
 
 STDIN = "-"
 HERE = PurePath()
+NO_FILE = os.stat_result((0,) * 10)
 # What a folder is searched for: the usual names of pictures that irestore reads. A file that is named is always tried.
 SUFFIXES = frozenset(
     f".{name}"
@@ -65,10 +66,10 @@ def find(arguments: Iterable[str | Path], *, recursive: bool, listed: bool = Fal
     With `recursive`, folders are searched to the bottom for names with a picture's suffix that do not begin with a dot;
     without it they are refused. One path is given once, however often it was named. `listed`: a list named some.
     """
-    paths = [Path(argument) for argument in arguments]
-    alone = len(paths) == 1 and not listed
+    arguments = list(arguments)
+    alone = len(arguments) == 1 and not listed
     seen: set[str] = set()
-    for argument in paths:
+    for argument in arguments:
         for found in _expand(argument, recursive, alone):
             absolute = os.path.abspath(found.path)  # noqa: PTH100 (Path.absolute keeps "a/../b")
             if absolute not in seen:
@@ -76,9 +77,10 @@ def find(arguments: Iterable[str | Path], *, recursive: bool, listed: bool = Fal
                 yield found
 
 
-def _expand(path: Path, recursive: bool, alone: bool) -> Iterator[Source | Refused]:
-    if str(path) == STDIN:
-        yield Source(path, os.fstat(sys.stdin.fileno()), alone=True, content=sys.stdin.buffer.read())
+def _expand(argument: str | Path, recursive: bool, alone: bool) -> Iterator[Source | Refused]:
+    path = Path(argument)
+    if argument == STDIN:
+        yield Source(path, NO_FILE, alone=alone, content=sys.stdin.buffer.read())
         return
     found = examine(path)
     if isinstance(found, Refused) or not stat.S_ISDIR(found.status.st_mode):

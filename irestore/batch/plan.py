@@ -98,8 +98,6 @@ def naming_for(request: Request, sources: Sequence[Source], *, several: bool) ->
     suffix = None if request.save.format == "auto" else images.FORMATS[request.save.format].suffixes[0]
     output = request.output
     stdin = any(source.content is not None for source in sources)
-    if output is None and stdin:
-        raise UsageError("-: what is read from standard input needs -o: a file, or - for standard output")
     if output is None:
         return Naming(template, values, suffix=suffix)
     if output == STDOUT:

@@ -35,25 +35,21 @@ class Pipe(Generic[T]):
             self._held_bytes += size_bytes
             self._changed.notify_all()
 
-    def take(self, at_most: Callable[[T], int] = lambda _: 1, alike: Callable[[T], object] = id) -> list[T]:
-        """Wait for the next thing; take it and those held right behind it that are `alike`, `at_most(it)` in all.
-
-        An empty list says that the queue is finished and empty, or closed.
-        """
+    def take(self) -> T | None:
+        """Wait for the next thing; None says that the queue is finished and empty, or closed."""
         with self._changed:
             while not self._held and not self._finished and not self._closed:
                 self._changed.wait()
             if not self._held and self._error is not None:
                 raise self._error
+            return self._pop() if self._held else None
+
+    def take_more(self, at_most: int, alike: Callable[[T], bool]) -> list[T]:
+        """The next things that are held now and all alike, without waiting."""
+        with self._changed:
             taken: list[T] = []
-            while self._held and (not taken or len(taken) < at_most(taken[0])):
-                thing, size_bytes = self._held[0]
-                if taken and alike(thing) != alike(taken[0]):
-                    break
-                taken.append(thing)
-                self._held.popleft()
-                self._held_bytes -= size_bytes
-            self._changed.notify_all()
+            while self._held and len(taken) < at_most and alike(self._held[0][0]):
+                taken.append(self._pop())
             return taken
 
     def finish(self, error: Exception | None = None) -> None:
@@ -73,5 +69,11 @@ class Pipe(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         """Take one by one until the queue is finished and empty, or closed."""
-        while taken := self.take():
-            yield taken[0]
+        while (thing := self.take()) is not None:
+            yield thing
+
+    def _pop(self) -> T:
+        thing, size_bytes = self._held.popleft()
+        self._held_bytes -= size_bytes
+        self._changed.notify_all()
+        return thing

@@ -166,15 +166,20 @@ def launch(arguments: Sequence[str], count: int) -> int:
     code = 0
     try:
         while any(process.poll() is None for process in processes):
-            failed = [process.returncode for process in processes if process.poll()]
-            if failed and not code:
-                code = failed[0] if failed[0] > 0 else 1
+            code = code or _failed(processes)
+            if code:
                 _end(processes)
             time.sleep(POLL_SECONDS)
     except BaseException:
         _end(processes)
         raise
-    return code or next((1 for process in processes if process.returncode), 0)
+    return code or _failed(processes)
+
+
+def _failed(processes: Sequence["subprocess.Popen[bytes]"]) -> int:
+    """The exit code of the first process that has failed, 1 if a signal ended it; 0 if none has."""
+    codes = [process.returncode for process in processes if process.poll()]
+    return 0 if not codes else codes[0] if codes[0] > 0 else 1
 
 
 def _end(processes: Sequence["subprocess.Popen[bytes]"]) -> None:

@@ -2,11 +2,9 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from irestore import images
-from irestore.errors import NonFiniteError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from irestore.models.trunk import Trunk
-    from irestore.restore import Settings
+    from irestore.runner import Settings
 
 AlphaMode = Literal["resize", "model", "drop"]
 LARGEST_BATCH = 16  # pictures; beyond that a GPU gains nothing and memory is better left to tiles
@@ -54,7 +52,7 @@ class Restorer:
     def __call__(self, pictures: Sequence[images.Picture], progress: Callable[[float], None]) -> list[images.Picture]:
         """Pictures of one padded size -> pictures of `scale` times their sizes, each as if it had been alone.
 
-        Raises RestoreError; what is not finite is computed once more in float32 before it is given up.
+        Raises RestoreError; NonFiniteError where even float32 gives NaN or infinity.
         """
         filled = [images.fill_transparent(picture) for picture in pictures]
         pixels = self._restored([picture.pixels for picture in filled], progress)
@@ -70,7 +68,7 @@ class Restorer:
 
     def together(self, height: int, width: int) -> int:
         """As many as a GPU holds on itself, untiled, 16 at most; one elsewhere, where a batch gains nothing."""
-        from irestore.restore import cost
+        from irestore.runner import cost
 
         count = LARGEST_BATCH if self._device.type == "cuda" else 1
         while count > 1:
@@ -94,7 +92,7 @@ class Restorer:
         """Arrays (H, W, 3) of one padded size -> arrays (H * scale, W * scale, 3)."""
         import torch
 
-        from irestore.restore import pad
+        from irestore.runner import pad
 
         image = torch.from_numpy(planes[0]).permute(2, 0, 1)[None]
         if len(planes) > 1:  # padded here as `restore` would, so that they fit together
@@ -112,17 +110,12 @@ class Restorer:
 
     def _compute(self, image: "torch.Tensor", progress: Callable[[float], None]) -> "torch.Tensor":
         """As `restore`, for networks of one channel too, which take each colour as a picture of its own."""
-        from irestore.restore import restore
+        from irestore.runner import restore
 
         if self._model.in_chans == 1 and image.shape[1] == 3:
             planes = self._compute(image.reshape(-1, 1, *image.shape[2:]), progress)
             return planes.reshape(-1, 3, *planes.shape[2:])
-        try:
-            return restore(self._model, image, self._settings, progress)
-        except NonFiniteError:
-            if self._settings.precision == "fp32" or self._device.type == "cpu":
-                raise
-            return restore(self._model, image, replace(self._settings, precision="fp32"), progress)
+        return restore(self._model, image, self._settings, progress)
 
     def _alpha_of(self, picture: images.Picture) -> "NDArray[np.float32] | None":
         if picture.alpha is None or self._alpha == "drop":

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from irestore import images
@@ -131,26 +132,25 @@ class _Run:
         self.decoded.finish()
 
     def _compute(self) -> None:
-        while group := self.decoded.take(self._together, alike=self._kind):
-            first = group[0]
-            if first.item is self.given_up:
-                self.report.advance(first.item.info.pixels * len(group))
-            elif isinstance(first.content, IrestoreError):
-                self._fail(first.item, first.content)
-                self.report.advance(first.item.info.pixels * (first.item.frames - first.number))
+        for frame in self.decoded:
+            if frame.item is self.given_up:
+                self.report.advance(frame.item.info.pixels)
+            elif isinstance(frame.content, IrestoreError):
+                self._fail(frame.item, frame.content)
+                self.report.advance(frame.item.info.pixels * (frame.item.frames - frame.number))
             else:
-                self._restore(group)
+                more = self.restorer.together(frame.content.height, frame.content.width) - 1
+                kind = self._kind(frame)
+                self._restore([frame, *self.decoded.take_more(more, partial(self._is, kind))])
 
-    def _kind(self, frame: Frame) -> object:
+    def _is(self, kind: tuple[int, int] | None, frame: Frame) -> bool:
+        return self._kind(frame) == kind
+
+    def _kind(self, frame: Frame) -> tuple[int, int] | None:
         """Equal for frames that can be restored at once."""
         if isinstance(frame.content, IrestoreError) or frame.item is self.given_up:
-            return id(frame)
+            return None
         return self.restorer.padded(frame.content.height, frame.content.width)
-
-    def _together(self, first: Frame) -> int:
-        if isinstance(first.content, IrestoreError):
-            return 1
-        return self.restorer.together(first.content.height, first.content.width)
 
     def _restore(self, group: list[Frame]) -> None:
         pixels = sum(frame.item.info.pixels for frame in group)

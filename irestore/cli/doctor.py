@@ -113,7 +113,7 @@ def self_check(device: str) -> tuple[float, str, "torch.device"]:
     import torch
 
     from irestore.devices import pick
-    from irestore.restore import Settings, restore
+    from irestore.runner import Settings, restore
 
     chosen = pick(device)
     name, model = _model(chosen)

@@ -40,7 +40,7 @@ def forecaster(entry: weights.Entry, options: Options) -> Forecast:
     import torch
 
     from irestore import devices, models
-    from irestore.restore import Settings, cost, restore
+    from irestore.runner import Settings, cost, restore
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)

@@ -44,6 +44,13 @@ def restore_files(task: str, options: Options, arguments: Sequence[str]) -> int:
     if options.device == "cuda:all" and ranks.size == 1 and (count := _count_gpus()) > 1 and not options.dry_run:
         return distributed.launch(arguments, count)
     try:
+        return _restore_files(task, options, ranks)
+    finally:
+        ranks.leave()
+
+
+def _restore_files(task: str, options: Options, ranks: distributed.Ranks) -> int:
+    try:
         job = _shared(ranks, task, options)
     except IrestoreError as error:
         if ranks.rank > 0:  # rank 0 has told it
@@ -54,10 +61,7 @@ def restore_files(task: str, options: Options, arguments: Sequence[str]) -> int:
 
         show(job.plan, job.entry, options)
         return _settle(job.plan, options, Report(verbosity=_verbosity(options), progress=False)).totals.exit_code
-    try:
-        return _run(task, options, job, ranks)
-    finally:
-        ranks.leave()
+    return _run(task, options, job, ranks)
 
 
 def _shared(ranks: distributed.Ranks, task: str, options: Options) -> Job:
@@ -148,7 +152,7 @@ def _restore(task: str, options: Options, job: Job, ranks: distributed.Ranks, re
     import torch
 
     from irestore import devices
-    from irestore.restore import Settings
+    from irestore.runner import Settings
 
     path = job.path
     if path is None or ranks.rank > 0:
@@ -189,6 +193,8 @@ def _settle(planned: Plan, options: Options, report: Report) -> Report:
 
 
 def _check_streams(options: Options) -> None:
+    if STDIN in options.inputs and options.output is None:
+        raise UsageError("-: what is read from standard input needs -o: a file, or - for standard output")
     if options.output == STDOUT and options.json:
         raise UsageError("-o - and --json both need standard output; choose one")
     if options.output == STDOUT and sys.stdout.isatty() and not options.dry_run:

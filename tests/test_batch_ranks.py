@@ -1,0 +1,170 @@
+"""Several ranks: the files of one process byte for byte, one summary, one exit code; deaths are told."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from tiny import environment, finish, irestore, results, start, write_picture, write_weights
+
+from irestore.batch.ranks import Alone, Group, _free_port, ranks
+from irestore.batch.report import Totals
+
+PICTURES = 12
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "irestore"]
+LAUNCH = "import sys; from irestore.batch.ranks import launch; sys.exit(launch(sys.argv[2:], int(sys.argv[1])))"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
+    """A folder `in` of pictures, and `out`, what one process makes of them."""
+    folder = tmp_path_factory.mktemp("whole")
+    for number in range(PICTURES):
+        write_picture(folder / "in" / f"{number:02}.png", (30 + 5 * number, 50))
+    assert irestore(folder, "sr", "--weights", weights, "-r", "in", "-o", "out").code == 0
+    return folder
+
+
+def test_two_ranks_make_the_files_of_one_process_and_tell_it_once(tmp_path: Path, whole: Path, weights: Path) -> None:
+    (tmp_path / "bad.png").write_text("no picture")
+    arguments = ["sr", "--weights", weights, "-r", whole / "in", "bad.png", "-o", "out", "--json"]
+    ran = finish(start(tmp_path, [*TORCHRUN, *arguments]))
+    assert results(tmp_path / "out") == results(whole / "out")
+    summaries = [line for line in ran.err.splitlines() if "done," in line]
+    assert len(summaries) == 1
+    assert f"{PICTURES} done, 0 skipped, 1 failed" in summaries[0]
+    assert summaries[0].endswith("2 ranks")
+    assert ran.err.count("irestore: bad.png: ") == 1
+    assert sorted(Path(r["input"]).name for r in ran.records) == [f"{n:02}.png" for n in range(PICTURES)] + ["bad.png"]
+    assert ran.code != 0  # the picture that failed
+
+
+def test_what_makes_no_sense_ends_all_ranks_with_one_message(tmp_path: Path, whole: Path, weights: Path) -> None:
+    ran = finish(
+        start(tmp_path, [sys.executable, "-c", LAUNCH, "2", "sr", "--weights", str(weights), "missing", "-t", "0"])
+    )
+    assert ran.code == 2
+    write_picture(tmp_path / "a.png")
+    command = [
+        sys.executable,
+        "-c",
+        LAUNCH,
+        "2",
+        "sr",
+        "--weights",
+        str(weights),
+        "a.png",
+        "-o",
+        "a.png",
+        "--overwrite",
+    ]
+    ran = finish(start(tmp_path, command))
+    assert ran.code == 2
+    assert ran.err.count("is the input itself") == 1
+
+
+def test_a_launch_gives_the_exit_code_and_the_files_of_one_process(tmp_path: Path, whole: Path, weights: Path) -> None:
+    """What `--device cuda:all` does, with two ranks on the CPU."""
+    command = [sys.executable, "-c", LAUNCH, "2", "sr", "--weights", str(weights), "-r", str(whole / "in"), "-o", "out"]
+    ran = finish(start(tmp_path, command))
+    assert (ran.code, ran.out) == (0, b"")
+    assert results(tmp_path / "out") == results(whole / "out")
+    assert f"{PICTURES} done, 0 skipped, 0 failed" in ran.err
+
+
+def test_a_rank_that_is_killed_fails_the_run_and_running_again_completes_it(
+    tmp_path: Path, whole: Path, weights: Path
+) -> None:
+    for number in range(60):
+        write_picture(tmp_path / "in" / f"{number:02}.png", (60, 60))
+    out = tmp_path / "out"
+    for launcher in (TORCHRUN, [sys.executable, "-c", LAUNCH, "2"]):
+        process = start(tmp_path, [*launcher, "sr", "--weights", weights, "-r", "in", "-o", "out", "--overwrite"])
+        seen = set(out.glob("*.png")) if out.exists() else set()
+        deadline = time.monotonic() + 60
+        while not changed(out, seen) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        os.kill(rank_of(process, 1), signal.SIGKILL)
+        ran = finish(process)
+        assert ran.code != 0, ran.err
+        made = {name for name in results(out) if not name.startswith(".irestore-")}
+        assert made
+        for path in out.glob("*.png"):
+            path.unlink()
+    rest = irestore(tmp_path, "sr", "--weights", weights, "-r", "in", "-o", "out")
+    assert (rest.code, len(list(out.glob("*.png")))) == (0, 60)
+
+
+def changed(out: Path, seen: set[Path]) -> bool:
+    return out.exists() and set(out.glob("*.png")) != seen
+
+
+def rank_of(process: "subprocess.Popen[bytes]", rank: int) -> int:
+    """The process id of a rank."""
+    for child in psutil.Process(process.pid).children(recursive=True):
+        if child.environ().get("RANK") == str(rank):
+            return child.pid
+    raise AssertionError("no such rank")
+
+
+def test_a_stop_of_the_launcher_stops_its_ranks(tmp_path: Path, weights: Path) -> None:
+    for number in range(60):
+        write_picture(tmp_path / "in" / f"{number:02}.png", (60, 60))
+    code = f"import sys; sys.argv[0] = 'irestore'; from irestore.cli import signals\n{LAUNCH}"
+    code = code.replace("sys.exit(", "\nwith signals.stop_signals():\n  sys.exit(")
+    process = start(tmp_path, [sys.executable, "-c", code, "2", "sr", "--weights", weights, "-r", "in", "-o", "out"])
+    deadline = time.monotonic() + 60
+    while not changed(tmp_path / "out", set()) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    children = [child.pid for child in psutil.Process(process.pid).children()]
+    process.terminate()
+    ran = finish(process)
+    assert ran.code != 0
+    assert len(children) == 2
+    assert not any(psutil.pid_exists(child) for child in children)
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_claims_give_each_number_to_one_rank_only(tmp_path: Path) -> None:
+    code = (
+        "import json; from irestore.batch.ranks import ranks; from irestore.batch.report import Totals\n"
+        "r = ranks(); plan = r.share(list('abc') if r.rank == 0 else None); taken = list(r.claims(50))\n"
+        "r.advanced(2.0); total = r.merged(Totals(done=len(taken)))\n"
+        "print(json.dumps([plan, taken, total.done, total.ranks, r.advanced(0.0)])); r.leave()\n"
+    )
+    port = str(_free_port())
+    home = environment(tmp_path, {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port})
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], env=home | {"RANK": str(rank)}, stdout=subprocess.PIPE)
+        for rank in range(2)
+    ]
+    told = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
+    assert [each[0] for each in told] == [["a", "b", "c"]] * 2
+    assert sorted(number for each in told for number in each[1]) == list(range(50))
+    assert [each[2:] for each in told] == [[50, 2, 4.0]] * 2
+
+
+def test_one_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    alone = ranks()
+    assert isinstance(alone, Alone)
+    assert alone.share("plan") == "plan"
+    assert list(alone.claims(3)) == [0, 1, 2]
+    assert (alone.advanced(1.5), alone.advanced(1.0)) == (1.5, 2.5)
+    assert alone.merged(Totals(1)) == Totals(1)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("RANK", "0")
+    assert isinstance(ranks(), Alone)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert isinstance(ranks(), Group)

@@ -1,0 +1,522 @@
+"""A run: stages overlap in bounded memory, every picture stands or falls on its own, a stop keeps what is computed."""
+
+import errno
+import io
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import CONFIG, results, size_of, write_picture
+
+from irestore import images, models
+from irestore.batch import files
+from irestore.batch.inputs import find
+from irestore.batch.plan import Item, Request, plan
+from irestore.batch.queues import ClosedError, Pipe
+from irestore.batch.report import Outcome, Report, Totals, duration, one_line
+from irestore.batch.restorer import Restorer
+from irestore.batch.run import RunOptions, run
+from irestore.errors import RestoreError, WriteError
+from irestore.runner import Settings
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Doubler:
+    """A network that repeats every pixel twice each way, and remembers what it was given."""
+
+    name = "doubler"
+
+    def __init__(self, at_once: int = 1, fail: Callable[[images.Picture], None] = lambda _: None) -> None:
+        self.at_once = at_once
+        self.fail = fail
+        self.calls: list[list[tuple[int, int]]] = []
+
+    def __call__(self, pictures: Sequence[images.Picture], progress: Callable[[float], None]) -> list[images.Picture]:
+        self.calls.append([(picture.height, picture.width) for picture in pictures])
+        for picture in pictures:
+            self.fail(picture)
+        progress(0.5)
+        progress(1.0)
+        return [picture.replaced(picture.pixels.repeat(2, 0).repeat(2, 1), None) for picture in pictures]
+
+    def padded(self, height: int, width: int) -> tuple[int, int]:
+        return -(-height // 8) * 8, -(-width // 8) * 8
+
+    def together(self, height: int, width: int) -> int:
+        return self.at_once
+
+    def peak_bytes(self) -> int:
+        return 1
+
+
+def items(*names: str, frames: Any = "error", **request: Any) -> tuple[Item, ...]:
+    asked = {"task": "sr", "scale": 2, "model": "doubler", "output": "out/", "load": images.LoadOptions(frames=frames)}
+    return plan(Request(**(asked | request)), find(names, recursive=False)).items
+
+
+def ran(todo: Sequence[Item], restorer: Any, records: io.StringIO | None = None, **options: Any) -> Report:
+    report = Report(total_pixels=sum(item.pixels for item in todo), records=records, progress=False)
+    try:
+        run(todo, restorer, report, RunOptions(**options))
+    finally:
+        report.close()
+    return report
+
+
+def pictures(count: int, size: tuple[int, int] = (6, 9)) -> list[str]:
+    return [write_picture(Path(f"{number}.png"), size).name for number in range(count)]
+
+
+# --- the stages
+
+
+def test_every_picture_becomes_its_result() -> None:
+    names = pictures(5)
+    report = ran(items(*names), Doubler())
+    assert (report.totals.done, report.totals.failed, report.totals.pixels) == (5, 0, 5 * 54)
+    for name in names:
+        expected = np.asarray(Image.open(name)).repeat(2, 0).repeat(2, 1)
+        assert np.array_equal(np.asarray(Image.open(f"out/{Path(name).stem}_x2.png")), expected)
+
+
+def test_reading_computing_and_writing_happen_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With stages that only wait, n pictures take one stage each and a start, not three stages each."""
+    names = pictures(8)
+    nap, load, save = 0.1, images.load, images.save
+    monkeypatch.setattr(files.images, "load", lambda *a: (time.sleep(nap), load(*a))[1], raising=False)
+    monkeypatch.setattr(files.images, "save", lambda *a: (time.sleep(nap), save(*a))[1], raising=False)
+    todo = items(*names)
+    began = time.perf_counter()
+    report = ran(todo, Doubler(fail=lambda _: time.sleep(nap)))
+    seconds = time.perf_counter() - began
+    assert report.totals.done == 8
+    assert seconds < 8 * 3 * nap * 0.7, "one after the other it would be 2.4 s; overlapping it is 1.0 s"
+    assert report.totals.busy > 0.6
+
+
+def test_no_more_is_decoded_ahead_than_the_bound_allows() -> None:
+    """While the first picture is computed, what lies ready fits the bound, and the reader waits with one more."""
+    names = pictures(20, (16, 16))
+    picture_bytes = 16 * 16 * 3 * 4
+    decoded: list[int] = []
+    seen: list[int] = []
+
+    def read_count(_: images.Picture) -> None:
+        if not seen:
+            time.sleep(0.5)
+        seen.append(len(decoded))
+
+    def counted(source: Any, options: Any, load: Any = images.load) -> images.Picture:
+        decoded.append(1)
+        picture: images.Picture = load(source, options)
+        return picture
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files.images, "load", counted, raising=False)
+        ran(items(*names), Doubler(fail=read_count), waiting_bytes=3 * picture_bytes)
+    assert seen[0] == 1 + 3 + 1
+    assert len(decoded) == 20
+
+
+def test_pictures_of_one_padded_size_are_restored_together_in_order() -> None:
+    for name, size in (("a", (6, 9)), ("b", (8, 16)), ("c", (7, 10)), ("d", (9, 9)), ("e", (6, 9))):
+        write_picture(Path(f"{name}.png"), size)
+    todo = items(*(f"{name}.png" for name in "abcde"))
+    started = threading.Event()
+
+    class Slow(Doubler):
+        def together(self, height: int, width: int) -> int:
+            if not started.is_set():  # let the reader fill the queue, so that what can be grouped is there
+                started.set()
+                time.sleep(0.3)
+            return super().together(height, width)
+
+    network = Slow(at_once=2)
+    assert ran(todo, network).totals.done == 5
+    assert network.calls == [[(6, 9), (8, 16)], [(7, 10)], [(9, 9)], [(6, 9)]]
+    assert size_of(Path("out/d_x2.png")) == (18, 18)
+
+
+def test_frames_of_an_animation_go_through_one_by_one_into_one_file() -> None:
+    shades = [Image.new("RGB", (9, 6), (shade, 0, 0)) for shade in (0, 80, 160, 240)]
+    shades[0].save("moving.webp", save_all=True, append_images=shades[1:], duration=[10, 20, 30, 40], lossless=True)
+    write_picture(Path("still.png"))
+    todo = items("moving.webp", "still.png", frames="all")
+    report = ran(todo, Doubler(), load=images.LoadOptions(frames="all"), waiting_bytes=1)
+    assert report.totals.done == 2
+    with Image.open("out/moving_x2.webp") as image:
+        assert (image.n_frames, image.size) == (4, (18, 12))
+
+
+# --- failures
+
+
+def test_a_picture_that_fails_is_named_and_the_rest_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    names = pictures(4)
+    todo = items(*names)
+    Path("1.png").write_bytes(b"damaged")
+    Path("2.png").unlink()
+    report = ran(todo, Doubler())
+    assert (report.totals.done, report.totals.failed, report.totals.exit_code) == (2, 2, 1)
+    said = capsys.readouterr().err
+    assert "1.png" in said
+    assert "2.png: no such file" in said
+    assert sorted(results(Path("out"))) == ["0_x2.png", "3_x2.png"]
+
+
+def test_a_picture_that_changes_after_the_plan_fails_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    names = pictures(3)
+    todo = items(*names)
+    write_picture(Path("1.png"), (30, 30))
+    assert ran(todo, Doubler()).totals.failed == 1
+    assert "1.png: has changed" in capsys.readouterr().err
+
+
+def test_a_network_error_fails_only_its_picture_even_in_a_batch() -> None:
+    names = pictures(6)
+
+    def fail(picture: images.Picture) -> None:
+        if np.array_equal(picture.pixels, images.load("3.png").pixels):
+            raise RestoreError("no")
+
+    report = ran(items(*names), Doubler(at_once=4, fail=fail))
+    assert (report.totals.done, report.totals.failed) == (5, 1)
+    assert "3_x2.png" not in results(Path("out"))
+
+
+def test_running_out_of_memory_fails_only_its_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    names = pictures(2)
+    errors = [MemoryError()]
+
+    def fail(_: images.Picture) -> None:
+        if errors:
+            raise errors.pop()
+
+    assert ran(items(*names), Doubler(fail=fail)).totals.failed == 1
+    assert "0.png: out of memory" in capsys.readouterr().err
+
+
+def test_a_frame_that_fails_leaves_no_file_and_the_rest_goes_on() -> None:
+    shades = [Image.new("RGB", (9, 6), (shade, 0, 0)) for shade in (0, 80, 160, 240)]
+    shades[0].save("moving.webp", save_all=True, append_images=shades[1:], duration=10, lossless=True)
+    write_picture(Path("still.png"))
+    seen: list[int] = []
+
+    def fail(_: images.Picture) -> None:
+        seen.append(1)
+        if len(seen) == 3:
+            raise RestoreError("no")
+
+    report = ran(
+        items("moving.webp", "still.png", frames="all"), Doubler(fail=fail), load=images.LoadOptions(frames="all")
+    )
+    assert (report.totals.done, report.totals.failed) == (1, 1)
+    assert list(results(Path("out"))) == ["still_x2.png"]
+
+
+def test_what_is_not_finite_is_never_written(capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken(Doubler):
+        def __call__(
+            self, pictures: Sequence[images.Picture], progress: Callable[[float], None]
+        ) -> list[images.Picture]:
+            return [picture.replaced(np.full((4, 4, 3), np.nan, np.float32), None) for picture in pictures]
+
+    assert ran(items(*pictures(1)), Broken()).totals.failed == 1
+    assert results(Path("out")) == {}
+
+
+def test_fail_fast_stops_at_the_first_failure() -> None:
+    names = pictures(30)
+    todo = items(*names)
+    Path("0.png").write_bytes(b"damaged")
+    report = ran(todo, Doubler(fail=lambda _: time.sleep(0.01)), fail_fast=True)
+    assert report.totals.failed == 1
+    assert report.totals.done < 29
+
+
+def test_a_full_disk_stops_the_run_and_keeps_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = pictures(40)
+    save = images.save
+    written: list[Path] = []
+
+    def filling(picture: images.Picture, path: Path, options: Any) -> tuple[str, ...]:
+        if len(written) == 3:
+            raise WriteError(f"{path}: cannot be written") from OSError(errno.ENOSPC, "No space left on device")
+        written.append(path)
+        return save(picture, path, options)
+
+    monkeypatch.setattr(files.images, "save", filling, raising=False)
+    network = Doubler(fail=lambda _: time.sleep(0.02))
+    with pytest.raises(WriteError, match="the disk is full"):
+        ran(items(*names), network)
+    assert sorted(results(Path("out"))) == sorted(path.name for path in written)
+    assert len(network.calls) < 40
+
+
+def test_an_error_that_nobody_foresaw_ends_the_run_and_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    for place in ("load", "save"):
+        with monkeypatch.context() as patch:
+            patch.setattr(files.images, place, broken, raising=False)
+            with pytest.raises(ZeroDivisionError):
+                ran(items(*pictures(5), overwrite=True), Doubler())
+
+
+# --- stops
+
+
+def test_a_stop_writes_what_is_computed_and_ends_its_threads() -> None:
+    names = pictures(30)
+    count = threading.active_count()
+    seen: list[int] = []
+
+    def stop(_: images.Picture) -> None:
+        seen.append(1)
+        if len(seen) == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ran(items(*names), Doubler(fail=stop))
+    assert sorted(results(Path("out"))) == sorted(f"{number}_x2.png" for number in range(5))
+    assert threading.active_count() == count
+
+
+def test_a_second_stop_leaves_nothing_unfinished(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer is stuck in a file when the calling thread, waiting for it, is interrupted again."""
+    import os
+
+    stuck, release = threading.Event(), threading.Event()
+
+    def slow(picture: images.Picture, path: Path, options: Any) -> tuple[str, ...]:
+        (path.parent / f".irestore-{os.getpid()}-0123.part").write_bytes(b"half")
+        (path.parent / ".irestore-1-0123.part").write_bytes(b"another process's")
+        stuck.set()
+        release.wait(30)
+        return ()
+
+    def interrupted(thread: threading.Thread, timeout: float | None = None) -> None:
+        if thread.name.startswith("writer"):
+            raise KeyboardInterrupt
+
+    def stop(_: images.Picture) -> None:
+        if stuck.wait(0.5):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.images, "save", slow, raising=False)
+    todo = items(*pictures(3))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "join", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ran(todo, Doubler(fail=stop))
+    assert list(results(Path("out"))) == [".irestore-1-0123.part"]
+    release.set()
+
+
+# --- what is said
+
+
+def test_records_are_one_json_object_a_picture() -> None:
+    names = pictures(2)
+    todo = items(*names)
+    Path("1.png").unlink()
+    records = io.StringIO()
+    ran(todo, Doubler(), records)
+    done, failed = sorted((json.loads(line) for line in records.getvalue().splitlines()), key=lambda r: str(r["input"]))
+    assert (done["status"], done["input"], done["output"], done["model"]) == (
+        "done",
+        "0.png",
+        "out/0_x2.png",
+        "doubler",
+    )
+    assert done["input_size"] == {"height": 6, "width": 9}
+    assert done["output_size"] == {"height": 12, "width": 18}
+    assert done["seconds"] >= 0
+    assert done["error"] is None
+    assert failed["status"] == "failed"
+    assert "no such file" in failed["error"]
+    assert set(done) == set(failed)
+
+
+def test_progress_ends_at_the_pixels_of_all_pictures_whatever_becomes_of_them() -> None:
+    names = pictures(6)
+    todo = items(*names)
+    Path("1.png").unlink()
+    failing = iter([True])
+
+    def fail(_: images.Picture) -> None:
+        if next(failing, False):
+            raise RestoreError("no")
+
+    report = ran(todo, Doubler(at_once=2, fail=fail))
+    assert report.totals.failed in (1, 2)
+    assert report._shown_pixels == pytest.approx(sum(item.pixels for item in todo))
+
+
+def test_names_cannot_break_lines_or_terminals() -> None:
+    assert one_line("a\nb\x1b[31m\udcff ü€") == r"a\nb\x1b[31m\udcff ü€"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.6, "60 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
+)
+def test_durations_read_well(seconds: float, told: str) -> None:
+    assert duration(seconds) == told
+
+
+def test_totals_of_ranks_add_up_while_their_times_overlap() -> None:
+    both = Totals(2, 1, 0, 100, 3.0, 4.0) + Totals(1, 0, 1, 50, 4.0, 5.0)
+    assert (both.done, both.skipped, both.failed, both.pixels, both.seconds, both.ranks) == (3, 1, 1, 150, 5.0, 2)
+    assert both.busy == pytest.approx(0.7)
+    assert "2 ranks" in both.summary()
+    assert (both.exit_code, Totals(1).exit_code) == (1, 0)
+
+
+def test_only_errors_are_told_when_quiet_and_everything_when_verbose(capsys: pytest.CaptureFixture[str]) -> None:
+    outcomes = [Outcome("done", Path("a"), Path("b"), seconds=1.0), Outcome("skipped", Path("c"), reason="why"),
+                Outcome("failed", Path("d"), reason="d: bad")]  # fmt: skip
+    for verbosity, lines in ((-1, 1), (0, 1), (1, 3)):
+        report = Report(verbosity=verbosity, progress=False)
+        for outcome in outcomes:
+            report.add(outcome)
+        report.close()
+        assert len(capsys.readouterr().err.splitlines()) == lines
+
+
+# --- the queue
+
+
+def test_a_pipe_holds_its_bound_or_one_thing_and_keeps_the_order() -> None:
+    pipe: Pipe[int] = Pipe(10)
+    pipe.put(0, 25)
+    taken: list[int] = []
+    thread = threading.Thread(target=lambda: taken.extend(pipe))
+    thread.start()
+    for number in range(1, 50):
+        pipe.put(number, number % 12)
+    pipe.finish()
+    thread.join()
+    assert taken == list(range(50))
+    assert pipe.take() is None
+
+
+def test_a_closed_pipe_wakes_both_sides() -> None:
+    pipe: Pipe[int] = Pipe(1)
+    pipe.put(0, 1)
+    raised: list[BaseException] = []
+
+    def put() -> None:
+        try:
+            pipe.put(1, 1)
+        except ClosedError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=put)
+    thread.start()
+    pipe.close()
+    thread.join()
+    assert len(raised) == 1
+    assert pipe.take() is None
+
+
+def test_a_pipe_that_finishes_with_an_error_raises_it_after_the_last_thing() -> None:
+    pipe: Pipe[int] = Pipe(9)
+    pipe.put(1, 1)
+    pipe.finish(ValueError("cut"))
+    assert pipe.take() == 1
+    with pytest.raises(ValueError, match="cut"):
+        pipe.take()
+
+
+def test_more_is_taken_without_waiting_while_it_is_alike() -> None:
+    pipe: Pipe[int] = Pipe(99)
+    for number in (1, 3, 5, 7, 8, 9):
+        pipe.put(number, 1)
+    assert pipe.take() == 1
+    assert pipe.take_more(2, lambda number: number % 2 == 1) == [3, 5]
+    assert pipe.take_more(9, lambda number: number % 2 == 1) == [7]
+    assert pipe.take_more(9, lambda number: number % 2 == 1) == []
+    assert list(iter(pipe.take, 9)) == [8]
+
+
+# --- the real network
+
+
+def network(**config: Any) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return models.build("heart", CONFIG | config).eval().requires_grad_(False)
+
+
+def restorer(settings: Settings | None = None, alpha: Any = "resize", strength: float = 1.0, **config: Any) -> Restorer:
+    return Restorer(network(**config), "tiny", settings or Settings(), alpha=alpha, strength=strength)
+
+
+def nothing(_: float) -> None:
+    """No progress wanted."""
+
+
+def test_a_batch_gives_each_picture_what_it_gets_alone() -> None:
+    """Sizes differ, padded sizes do not: padding is part of every statistic, so it must be each picture's own."""
+    shown = [images.load(write_picture(Path(f"{h}x{w}.png"), (h, w))) for h, w in ((9, 10), (16, 16), (13, 9), (3, 16))]
+    one = restorer()
+    together = one(shown[:3], nothing)
+    for picture, result in zip(shown, together, strict=False):
+        (alone,) = one([picture], nothing)
+        assert result.pixels.shape == (2 * picture.height, 2 * picture.width, 3)
+        assert np.abs(result.pixels - alone.pixels).max() < 2e-6
+    assert one.padded(9, 10) == one.padded(16, 16) == one.padded(13, 9) != one.padded(3, 16)
+
+
+def test_a_cpu_takes_pictures_one_by_one() -> None:
+    assert restorer().together(8, 8) == 1
+
+
+def test_strength_blends_with_the_input() -> None:
+    picture = images.load(write_picture(Path("a.png"), (9, 11)))
+    full, half, none = (restorer(strength=s, upscale=1)([picture], nothing)[0].pixels for s in (1.0, 0.5, 0.0))
+    assert np.array_equal(none, picture.pixels)
+    assert np.allclose(half, (full + picture.pixels) / 2, atol=1e-6)
+    assert np.abs(full - picture.pixels).max() > 0.01
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [("resize", True), ("model", True), ("drop", False)])
+def test_alpha_is_brought_to_size_or_dropped(alpha: str, expected: bool) -> None:
+    picture = images.load(write_picture(Path("a.png"), (9, 11), "RGBA"))
+    (result,) = restorer(alpha=alpha)([picture], nothing)
+    assert (result.alpha is not None) == expected
+    if result.alpha is not None:
+        assert result.alpha.shape == (18, 22)
+        assert result.alpha.dtype == np.float32
+
+
+def test_grey_stays_grey() -> None:
+    picture = images.load(write_picture(Path("g.png"), (9, 11), "L"))
+    (result,) = restorer()([picture], nothing)
+    images.save(result, "r.png")
+    with Image.open("r.png") as image:
+        assert (image.mode, image.size) == ("L", (22, 18))
+
+
+def test_a_network_of_one_channel_takes_each_colour_on_its_own() -> None:
+    picture = images.load(write_picture(Path("a.png"), (9, 11)))
+    grey = restorer(in_chans=1, upscale=1)
+    (result,) = grey([picture], nothing)
+    for channel in range(3):
+        plane = picture.pixels[..., channel : channel + 1].repeat(3, axis=2)
+        (alone,) = grey([picture.replaced(plane, None)], nothing)
+        assert np.abs(result.pixels[..., channel] - alone.pixels[..., 0]).max() < 2e-6

@@ -1,0 +1,349 @@
+"""Tasks by their files and streams: what goes in, what comes out, and what is said about it."""
+
+import io
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import CONFIG, Ran, finish, irestore, results, size_of, start, write_picture, write_weights
+
+from irestore import images
+from irestore.cli import main
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="module")
+def same_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_weights(tmp_path_factory.mktemp("weights") / "same.safetensors", task="denoise", upscale=1)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("IRESTORE_", "HF_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / ".home"))
+    return tmp_path
+
+
+# --- standard input and output
+
+
+def test_a_picture_goes_through_standard_input_and_output(tmp_path: Path, weights: Path) -> None:
+    picture = write_picture(tmp_path / "a.png", (7, 9))
+    ran = irestore(tmp_path, "sr", "--weights", weights, "-", "-o", "-", "--quiet", stdin=picture.read_bytes())
+    assert (ran.code, ran.err) == (0, "")
+    assert main(["sr", "--weights", str(weights), str(picture), "-o", str(tmp_path / "b.png")]) == 0
+    assert ran.out == (tmp_path / "b.png").read_bytes()
+
+
+def test_standard_output_is_in_the_format_asked_for(
+    here: Path, weights: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    write_picture(here / "a.png", (7, 9))
+    assert main(["sr", "--weights", str(weights), "a.png", "-o", "-", "-f", "jpg"]) == 0
+    with Image.open(io.BytesIO(capfdbinary.readouterr().out)) as image:
+        assert (image.format, image.size) == ("JPEG", (18, 14))
+
+
+def test_bad_standard_input_is_named(tmp_path: Path, weights: Path) -> None:
+    for stdin in (b"", b"no picture"):
+        ran = irestore(tmp_path, "sr", "--weights", weights, "-", "-o", "a.png", stdin=stdin)
+        assert (ran.code, ran.out) == (1, b"")
+        assert "stdin" in ran.err
+    assert results(tmp_path) == {}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_closed_or_full_standard_output_is_an_error(tmp_path: Path, weights: Path) -> None:
+    write_picture(tmp_path / "a.png", (7, 9))
+    ran = finish(start(tmp_path, ["sh", "-c", 'exec "$@" >/dev/full', "sh", *command(weights), "a.png", "-o", "-"]))
+    assert ran.code == 1
+    assert "standard output: cannot be written" in ran.err
+
+
+def command(weights: Path) -> list[str]:
+    return [sys.executable, "-m", "irestore", "sr", "--weights", str(weights)]
+
+
+def test_a_list_of_names_with_newlines_comes_through_standard_input(tmp_path: Path, weights: Path) -> None:
+    names = ["new\nline.png", "-dash.png", "two words.png", "ünïcödé.png", os.fsdecode(b"\xff.png")]
+    for name in names:
+        write_picture(tmp_path / name)
+    stdin = b"\0".join(map(os.fsencode, names))
+    ran = irestore(tmp_path, "sr", "--weights", weights, "--files-from", "-", "-o", "out", "-v", "--json", stdin=stdin)
+    assert ran.code == 0
+    assert sorted(results(tmp_path / "out")) == sorted(f"{Path(name).stem}_x2.png" for name in names)
+    assert {record["input"] for record in ran.records} == set(names)
+    assert len(ran.err.splitlines()) == 6  # a line for each and the summary: the newline in a name broke none
+    assert ran.err.isprintable() or set(ran.err) - {"\n"} != set()
+
+
+def test_names_with_a_leading_dash_come_after_two_dashes(here: Path, weights: Path) -> None:
+    write_picture(here / "-x4.png")
+    assert main(["sr", "--weights", str(weights), "--", "-x4.png"]) == 0
+    assert size_of(here / "-x4_x2.png") == (24, 20)
+
+
+# --- what becomes of pictures
+
+
+def test_a_tree_is_restored_into_a_tree(here: Path, weights: Path) -> None:
+    for name in ("a.png", "deep/b.jpg", "deep/er/c.webp"):
+        write_picture(here / "in" / name, (8, 9))
+    assert main(["sr", "--weights", str(weights), "-r", "in", "-o", "out"]) == 0
+    assert list(results(here / "out")) == ["a_x2.png", "deep/b_x2.jpg", "deep/er/c_x2.webp"]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA"])
+def test_every_kind_of_picture_keeps_its_kind(here: Path, weights: Path, mode: str) -> None:
+    write_picture(here / "a.png", (9, 11), mode)
+    assert main(["sr", "--weights", str(weights), "a.png"]) == 0
+    with Image.open("a_x2.png") as image:
+        assert (image.mode, image.size) == (mode, (22, 18))
+
+
+def test_results_do_not_depend_on_the_tile(here: Path, weights: Path) -> None:
+    write_picture(here / "a.png", (37, 50))
+    for tile in ("auto", "off", "8", "16"):
+        assert main(["sr", "--weights", str(weights), "-t", tile, "a.png", "-o", f"{tile}.png"]) == 0
+    whole = np.asarray(Image.open("off.png"), dtype=np.int16)
+    for tile in ("auto", "8", "16"):
+        assert np.abs(np.asarray(Image.open(f"{tile}.png")) - whole).max() <= 1
+
+
+def test_transparency_needs_a_format_that_has_it_or_a_background(
+    here: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_picture(here / "a.png", (9, 11), "RGBA")
+    arguments = ["sr", "--weights", str(weights), "a.png", "-f", "jpg"]
+    assert main(arguments) == 1
+    assert "a.png: jpg has no transparency" in capsys.readouterr().err
+    assert main([*arguments, "--background", "white"]) == 0
+    assert main([*arguments, "--alpha", "drop", "--overwrite"]) == 0
+    assert size_of(here / "a_x2.jpg") == (18, 22)
+
+
+def test_strength_blends_the_tasks_that_keep_the_size(here: Path, same_size: Path) -> None:
+    source = write_picture(here / "a.png", (9, 11))
+    for strength in ("0", "1"):
+        assert (
+            main(["denoise", "--weights", str(same_size), "--strength", strength, "a.png", "-o", f"{strength}.png"])
+            == 0
+        )
+    assert np.array_equal(np.asarray(Image.open("0.png")), np.asarray(Image.open(source)))
+    assert not np.array_equal(np.asarray(Image.open("1.png")), np.asarray(Image.open(source)))
+    assert main(["denoise", "--weights", str(same_size), "a.png"]) == 0
+    assert (here / "a_denoise.png").exists()
+
+
+def test_results_say_who_made_them_and_are_known_again(
+    here: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.png", "b.jpg", "c.webp", "d.tif"):
+        write_picture(here / name)
+    everything = ["sr", "--weights", str(weights), "-r", "."]
+    assert main(everything) == 0
+    tag = images.read_provenance(here / "a_x2.png")
+    assert tag is not None
+    assert tag.startswith("irestore/")
+    assert " model=tiny weights=sha256:" in tag
+    before = results(here)
+    capsys.readouterr()
+    assert main(everything) == 0
+    assert results(here) == before
+    err = capsys.readouterr().err
+    assert "4 of the pictures irestore made itself" in err
+    assert "0 done, 8 skipped, 0 failed" in err
+
+
+def test_frames_are_refused_or_taken_as_asked(here: Path, weights: Path) -> None:
+    first, *rest = (Image.new("RGB", (9, 8), (shade, 0, 0)) for shade in (0, 99, 200))
+    first.save("moving.gif", save_all=True, append_images=rest, duration=50)
+    arguments = ["sr", "--weights", str(weights), "moving.gif"]
+    assert main(arguments) == 1
+    assert main([*arguments, "--frames", "all"]) == 0
+    with Image.open("moving_x2.gif") as image:
+        assert (image.n_frames, image.size) == (3, (18, 16))
+    assert main([*arguments, "--frames", "first"]) == 0
+    assert size_of(here / "moving_x2.png") == (16, 18)
+
+
+# --- models
+
+
+@pytest.mark.parametrize("task", ["denoise", "dejpeg", "deblur", "derain"])
+def test_a_task_without_any_model_says_so(here: Path, task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from irestore.weights import entries
+
+    if any(entry.task == task for entry in entries()):
+        pytest.skip(f"there is a model for {task}")
+    write_picture(here / "a.png")
+    assert main([task, "a.png"]) == 3
+    assert f"no model for {task}" in capsys.readouterr().err
+
+
+def manifest(folder: Path, weights: Path, **changes: str) -> Path:
+    """A manifest whose first model must be fetched, and whose second one lies beside it."""
+    import hashlib
+
+    shutil.copy(weights, folder / "tiny.safetensors")
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    config = "\n".join(f"{key} = {json.dumps(value)}" for key, value in CONFIG.items())
+    common = f'task = "sr"\nscale = 3\narchitecture = "heart"\nlicence = "CC0-1.0"\nsha256 = "{sha256}"\n'
+    remote = f'repo = "someone/toys"\nrevision = "{"0" * 40}"\nfile = "far.safetensors"\n'
+    text = f'[[model]]\nname = "far"\n{common}{remote}[model.config]\n{config}\n'
+    text += f'[[model]]\nname = "near"\n{common}file = "tiny.safetensors"\n[model.config]\n{config}\n'
+    path = folder / "models.toml"
+    path.write_text(text.replace("scale = 3", "scale = 2"))
+    return path
+
+
+def test_a_model_of_one_s_own_manifest_is_used_by_name(here: Path, weights: Path) -> None:
+    write_picture(here / "a.png")
+    arguments = ["sr", "-x2", "--manifest", str(manifest(here, weights)), "a.png", "--name", "{stem}-{model}{ext}"]
+    assert main([*arguments, "-m", "near"]) == 0
+    assert size_of(here / "a-near.png") == (24, 20)
+    assert main([*arguments, "-m", "far"]) == 3
+
+
+def test_falling_back_warns_once_and_names_the_results_after_the_model_that_made_them(
+    here: Path, weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from irestore import weights as models
+
+    far, near = (models.find(name, models.entries([manifest(here, weights)])) for name in ("far", "near"))
+    monkeypatch.setattr(models, "candidates", lambda *_: (far, near))
+    fallback = models.Found(near, here / "tiny.safetensors", "no connection; using near instead")
+    monkeypatch.setattr(models, "obtain", lambda *_, **__: fallback)
+    for name in ("a.png", "b.png"):
+        write_picture(here / name)
+    assert main(["sr", "-x2", "a.png", "b.png", "--name", "{stem}-{model}{ext}"]) == 0
+    err = capsys.readouterr().err
+    assert err.count("using near instead") == 1
+    assert (here / "a-near.png").exists()
+    assert (here / "b-near.png").exists()
+
+
+def test_one_s_own_weights_can_be_described_by_options(here: Path, weights: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    save_file(load_file(weights), here / "bare.safetensors")
+    write_picture(here / "a.png")
+    (here / "config.json").write_text(json.dumps(CONFIG | {"upscale": 4}))
+    described = ["--architecture", "heart", "--config", "config.json", "--config", "upscale=2"]
+    assert main(["sr", "--weights", "bare.safetensors", "a.png"]) == 2
+    assert main(["sr", "--weights", "bare.safetensors", *described, "a.png"]) == 0
+    assert size_of(here / "a_x2.png") == (24, 20)
+    assert main(["sr", "-x4", "--weights", "bare.safetensors", *described, "a.png"]) == 2
+    assert main(["sr", "--weights", "bare.safetensors", *described, "--config", "rank=3", "a.png", "--overwrite"]) == 3
+
+
+@pytest.mark.parametrize("config", ["nofile.json", "[1]", "rank"])
+def test_a_config_that_is_none_is_a_usage_error(
+    here: Path, weights: Path, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "[1]").write_text("[1]")
+    (here / "rank").write_text("{")
+    write_picture(here / "a.png")
+    assert main(["sr", "--weights", str(weights), "--config", config, "a.png"]) == 2
+    assert config in capsys.readouterr().err
+
+
+# --- what is said
+
+
+def test_json_is_the_only_thing_on_standard_output(tmp_path: Path, weights: Path) -> None:
+    write_picture(tmp_path / "a.png", (7, 9))
+    (tmp_path / "b.png").write_text("no picture")
+    (tmp_path / "c_x2.png").touch()
+    write_picture(tmp_path / "c.png")
+    ran = irestore(tmp_path, "sr", "--weights", weights, "a.png", "b.png", "c.png", "--json", "-q")
+    by_input = {record["input"]: record for record in ran.records}
+    assert ran.code == 1
+    assert {name: record["status"] for name, record in by_input.items()} == {
+        "a.png": "done",
+        "b.png": "failed",
+        "c.png": "skipped",
+    }
+    done = by_input["a.png"]
+    assert done["output_size"] == {"height": 14, "width": 18}
+    assert done["peak_bytes"] > 2**20
+    assert done["model"] == "tiny"
+    assert by_input["b.png"]["error"].startswith("b.png: ")
+    assert ran.err.splitlines() == [f"irestore: {by_input['b.png']['error']}"]
+
+
+def test_a_dry_run_tells_sizes_memory_and_time_and_does_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_picture(here / "a.png", (7, 9))
+    (here / "b.png").touch()
+    before = results(here)
+    assert (
+        main(["sr", "-x2", "-n", "a.png", "-o", "out/", "-d", "cpu", "--config", "x=1", "--weights", "no.safetensors"])
+        == 3
+    )
+    capsys.readouterr()
+    weights = write_weights(here / ".w.safetensors")
+    assert main(["sr", "-n", "a.png", "b.png", "-o", "out/", "--weights", str(weights), "-d", "cpu"]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("a.png -> out/a_x2.png  9x7 -> 18x14  ")
+    assert " MiB " in out
+    assert out.rstrip().endswith(" s")
+    assert "1 to do with " in err
+    assert "b.png: the file is empty" in err
+    assert main(["sr", "-n", "--json", "-q", "a.png", "-o", "out/", "--weights", str(weights), "-d", "cpu"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["status"], record["output_size"]) == ("planned", {"height": 14, "width": 18})
+    assert record["peak_bytes"] > 0
+    weights.unlink()
+    assert results(here) == before
+
+
+def test_progress_is_shown_on_a_terminal(tmp_path: Path, weights: Path) -> None:
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    for number in range(3):
+        write_picture(tmp_path / f"{number}.png", (64, 64))
+    arguments = [*command(weights), "0.png", "1.png", "2.png", "--overwrite"]
+
+    def on_terminal(*more: str) -> str:
+        told, end = pty.openpty()
+        termios.tcsetwinsize(end, (24, 100))
+        with open(end, "wb") as terminal:  # noqa: PTH123 a descriptor
+            process = start(tmp_path, ["sh", "-c", f'exec "$@" 2>{os.ttyname(end)}', "sh", *arguments, *more])
+            ran: Ran = finish(process)
+            assert ran.code == 0
+            terminal.flush()
+        text = b""
+        try:
+            while block := os.read(told, 4096):
+                text += block
+        except OSError:  # the other end is closed
+            pass
+        os.close(told)
+        return text.decode(errors="replace")
+
+    shown = on_terminal()
+    assert ".png:" in shown
+    assert "0.01/0.01 MP" in shown
+    assert "3 done" in shown
+    assert " MP " not in on_terminal("--no-progress")
+
+
+def test_a_pipe_as_input_is_refused_not_waited_for(tmp_path: Path, weights: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    write_picture(tmp_path / "a.png")
+    ran = irestore(tmp_path, "sr", "--weights", weights, "pipe.png", "a.png")
+    assert ran.code == 1
+    assert "pipe.png: is not a regular file" in ran.err
+    assert (tmp_path / "a_x2.png").exists()

@@ -1,7 +1,6 @@
 """`models import`: what shapes tell is deduced, what they cannot is asked for, and the output stays upstream's."""
 
 import json
-from pathlib import Path
 
 import goldens
 import pytest
@@ -186,27 +185,26 @@ def test_config_items_are_json_words_and_files(tmp_path):
             weights.parse_config([str(tmp_path / item)])
 
 
-PLACE = goldens.folder()
-GOLDENS = goldens.groups(PLACE) if PLACE else {}
+FILES = {  # upstream's where they are, and always our own
+    f"{place.name}/{name}": paths
+    for place in (goldens.folder(), goldens.OWN)
+    if place is not None
+    for name, paths in goldens.names(place).items()
+    if goldens.metadata(paths[0])["arch"] in goldens.ARCHITECTURE
+}
 
 
-@pytest.mark.skipif(
-    not GOLDENS, reason="no goldens: IRESTORE_GOLDENS names no folder and there is no sibling shared/goldens"
-)
-@pytest.mark.parametrize("name", GOLDENS)
+@pytest.mark.parametrize("name", FILES)
 def test_an_imported_golden_restores_as_upstream_does(tmp_path, name):
-    golden = goldens.Golden.read(GOLDENS[name])
-    if not golden.supported:
-        pytest.skip(f"{golden.meta['arch']} is not among our networks")
+    golden = goldens.read(FILES[name])
     source, target = tmp_path / "golden.pth", tmp_path / "golden.safetensors"
     torch.save({"params_ema": golden.weights}, source)
     missing = deduce({key: tuple(value.shape) for key, value in golden.weights.items()}).missing
-    defaults = {"img_size": 64}
-    other = {key: value for key, value in golden.config.items() if key in ("eps", "img_range")}  # never said by shapes
-    given = {key: golden.config.get(key, defaults.get(key)) for key in missing}
+    given = {key: golden.config.get(key, {"img_size": 64}.get(key)) for key in missing}
+    never_told = {key: value for key, value in golden.config.items() if key in ("eps", "img_range")}
     task = None if golden.config["upscale"] > 1 else "denoise"
-    weights.convert(source, target, config=other | given, task=task)
-    model = weights.load(weights.from_file(Path(target)))
+    weights.convert(source, target, config=never_told | given, task=task)
+    model = weights.load(weights.from_file(target))
     smallest = min(golden.inputs, key=lambda i: golden.inputs[i].numel())
     image, expected = golden.inputs[smallest], golden.outputs[smallest].clamp(0, 1)
     torch.testing.assert_close(restore(model, image, Settings()), expected, atol=1e-5, rtol=0)

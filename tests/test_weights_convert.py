@@ -201,7 +201,7 @@ def test_an_imported_golden_restores_as_upstream_does(tmp_path, name):
     torch.save({"params_ema": golden.weights}, source)
     missing = deduce({key: tuple(value.shape) for key, value in golden.weights.items()}).missing
     given = {key: golden.config.get(key, {"img_size": 64}.get(key)) for key in missing}
-    never_told = {key: value for key, value in golden.config.items() if key in ("eps", "img_range")}
+    never_told = {key: value for key, value in golden.config.items() if key in ("eps", "img_range", "qk_scale")}
     task = None if golden.config["upscale"] > 1 else "denoise"
     weights.convert(source, target, config=never_told | given, task=task)
     model = weights.load(weights.from_file(target))

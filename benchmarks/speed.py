@@ -43,7 +43,10 @@ def tile(runs: int) -> dict[str, float]:
     entry = next(entry for entry in weights.entries() if entry.bundled and entry.scale == 4)
     model = weights.load(entry)
     image = torch.rand(1, 3, 384, 384, generator=torch.Generator().manual_seed(0))
-    auto, off = (lambda: restore(model, image, Settings(tile="auto"))), (lambda: restore(model, image, Settings(tile="off")))
+    auto, off = (
+        (lambda: restore(model, image, Settings(tile="auto"))),
+        (lambda: restore(model, image, Settings(tile="off"))),
+    )
     return in_turn(auto, off, runs)
 
 

@@ -33,7 +33,12 @@ def load(name: str, *, device: str = "auto", offline: bool = False) -> Trunk:
 
 
 def restore(
-    image: Picture, task: str = "sr", scale: int = 4, *, model: Trunk | str | None = None, settings: Settings | None = None
+    image: Picture,
+    task: str = "sr",
+    scale: int = 4,
+    *,
+    model: Trunk | str | None = None,
+    settings: Settings | None = None,
 ) -> Picture:
     """The restored picture, of the same kind as `image`.
 

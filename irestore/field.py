@@ -247,4 +247,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError):
         return True
     text = str(error)
-    return isinstance(error, RuntimeError) and ("MPS backend out of memory" in text or "DefaultCPUAllocator: can't allocate" in text)
+    return isinstance(error, RuntimeError) and (
+        "MPS backend out of memory" in text or "DefaultCPUAllocator: can't allocate" in text
+    )

@@ -59,7 +59,9 @@ def cost(model: Trunk, height: int, width: int, settings: Settings, batch: int =
     height, width = round_up(height, model.window), round_up(width, model.window)
     budget = settings.max_memory or int(SHARE * free_bytes(device))
     maps = batch * height * width * model.map_bytes
-    ends = batch * height * width * 4 * model.in_chans * (1 + 2 * model.scale**2)  # input, output and its copy: always on the host
+    ends = (
+        batch * height * width * 4 * model.in_chans * (1 + 2 * model.scale**2)
+    )  # input, output and its copy: always on the host
     on_host = ends if device.type == "cpu" else 0
     tile = choose_tile(model, (height, width), settings, (budget - on_host - maps) // batch)
     working = batch * model.tile_bytes(*(tile or (height, width)))
@@ -103,7 +105,9 @@ def restore(
     settings = settings or Settings()
     weight = model.conv_first.weight
     if image.ndim != 4 or image.shape[1] != model.in_chans or 0 in image.shape:
-        raise RestoreError(f"image of shape {tuple(image.shape)}: the model takes (batch, {model.in_chans}, height, width)")
+        raise RestoreError(
+            f"image of shape {tuple(image.shape)}: the model takes (batch, {model.in_chans}, height, width)"
+        )
     height, width = image.shape[2:]
     plan = cost(model, height, width, settings, len(image))
     done = 0.0
@@ -124,10 +128,13 @@ def restore(
     )
     with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         padded = pad(image.to(weight.dtype), model.window)
-        result = model(Field.of(padded, tiling)).tensor[:, :, : height * model.scale, : width * model.scale]
+        whole: Field = model(Field.of(padded, tiling))
+        result = whole.tensor[:, :, : height * model.scale, : width * model.scale]
         low, high = torch.aminmax(result)  # both NaN where any value is; makes no copy of the picture
         if not torch.isfinite(high - low):
-            raise NonFiniteError("the network gave NaN or infinity even in float32: are the weights intact? (irestore models verify)")
+            raise NonFiniteError(
+                "the network gave NaN or infinity even in float32: are the weights intact? (irestore models verify)"
+            )
         return result.clamp_(0, 1).cpu()
 
 

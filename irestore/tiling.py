@@ -93,7 +93,12 @@ class Frame:
         height, width = data.shape[1], data.shape[2]
         if self.mode == "constant":
             inside = box.clip(height, width)
-            outside = (inside.left - box.left, box.right - inside.right, inside.top - box.top, box.bottom - inside.bottom)
+            outside = (
+                inside.left - box.left,
+                box.right - inside.right,
+                inside.top - box.top,
+                box.bottom - inside.bottom,
+            )
             tile = data[:, inside.top : inside.bottom, inside.left : inside.right]
             return F.pad(tile, (0, 0, *outside))
         rows = _folded(box.top, box.bottom, height, self.mode).to(data.device)

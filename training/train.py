@@ -103,7 +103,10 @@ class Run:
         decay, plain = [], []
         for parameter in self.model.parameters():
             (decay if parameter.ndim > 1 else plain).append(parameter)
-        groups = [{"params": decay, "weight_decay": config["train"].get("decay", 0.0)}, {"params": plain, "weight_decay": 0.0}]
+        groups = [
+            {"params": decay, "weight_decay": config["train"].get("decay", 0.0)},
+            {"params": plain, "weight_decay": 0.0},
+        ]
         self.optimiser = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99))
         self.step, self.seconds = 0, 0.0
         out.mkdir(parents=True, exist_ok=True)
@@ -163,7 +166,9 @@ class Run:
             progress, total = schedule.progress(self.step, self.seconds), total + loss.item()
             if self.step % settings["valid_every"] == 0 or progress >= 1:
                 score = validate(self.average, held, border)
-                self.log(loss=round(total / (self.step - saved), 6), psnr_y=round(score, 3), progress=round(progress, 4))
+                self.log(
+                    loss=round(total / (self.step - saved), 6), psnr_y=round(score, 3), progress=round(progress, 4)
+                )
                 self.save()
                 total, saved = 0.0, self.step
 

@@ -36,8 +36,10 @@ def to_array(picture: Picture, like: NDArray[Any]) -> NDArray[Any]:
         values = np.concatenate([values, picture.alpha[..., None]], axis=2)
     values = np.clip(values, 0, 1)
     if like.dtype.kind == "f":
-        return values.astype(like.dtype)
-    return np.floor(values * np.float32(_LARGEST[like.dtype.name]) + np.float32(0.5)).astype(like.dtype)
+        exact: NDArray[Any] = values.astype(like.dtype)
+        return exact
+    rounded: NDArray[Any] = np.floor(values * np.float32(_LARGEST[like.dtype.name]) + np.float32(0.5))
+    return rounded.astype(like.dtype)
 
 
 def from_pillow(image: Image.Image) -> Picture:

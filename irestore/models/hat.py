@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from irestore.field import Field
 from irestore.models.layers import CAB, ILN, Mlp, from_windows, to_windows
-from irestore.models.trunk import EPS, Group, Trunk, TrunkConfig, body_conv
+from irestore.models.trunk import EPS, Blocks, Group, Trunk, TrunkConfig, body_conv
 from irestore.tiling import Frame
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K
@@ -112,7 +112,8 @@ class HAB(nn.Module):
         bias = self.attn.relative_position_bias_table[shared.inner].permute(2, 0, 1)
 
         def attend(c: Tensor, t: Tensor, regions: Tensor | None = None) -> Tensor:
-            return t + gain * c + before.std * self.attn(self.norm1(t, before), bias, regions)
+            attended: Tensor = self.attn(self.norm1(t, before), bias, regions)
+            return t + gain * c + before.std * attended
 
         x = c.map_(attend, x, shared.regions, frame=self.frame) if self.frame else c.map_(attend, x)
         after = x.moments(self.eps)  # waits for the whole image
@@ -179,10 +180,12 @@ class HAT(Trunk):
         groups = []
         for depth, heads in zip(config.depths, config.num_heads, strict=True):
             blocks = [HAB(config, heads, shifted=shifting and i % 2 == 1) for i in range(depth)]
-            groups.append(Group(blocks, body_conv(config), OCAB(config, heads)))
+            groups.append(Group(Blocks(blocks, OCAB(config, heads)), body_conv(config)))
         super().__init__(config, groups)
         self.stdnorm, self.img_range = config.stdnorm, config.img_range
         window, outer = config.window_size, config.overlap_window
+        self.relative_position_index_SA: Tensor
+        self.relative_position_index_OCA: Tensor
         self.register_buffer("relative_position_index_SA", self_index(window))
         self.register_buffer("relative_position_index_OCA", overlap_index(window, outer))
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from irestore.field import Field
 from irestore.models.layers import CAB, ILN, Mlp, from_windows, to_windows
-from irestore.models.trunk import EPS, Group, Trunk, TrunkConfig, body_conv
+from irestore.models.trunk import EPS, Blocks, Group, Trunk, TrunkConfig, body_conv
 from irestore.tiling import Frame
 
 
@@ -30,7 +30,9 @@ class HeartConfig(TrunkConfig):
         """Raises ValueError for a value that no network can be built from."""
         super().__post_init__()
         if self.window_size % 2:
-            raise ValueError(f"window_size = {self.window_size}: must be even, since shifted windows lie half a window apart")
+            raise ValueError(
+                f"window_size = {self.window_size}: must be even, since shifted windows lie half a window apart"
+            )
 
 
 class RIBAttention(nn.Module):
@@ -50,6 +52,7 @@ class RIBAttention(nn.Module):
         self.hidden_b = nn.Parameter(torch.zeros(1, hidden))
         self.to_q = nn.Parameter(torch.randn(heads, hidden, rank) * 0.05)
         self.to_k = nn.Parameter(torch.randn(heads, hidden, rank) * 0.05)
+        self.coords: Tensor
         self.register_buffer("coords", window_coordinates(self.window, config.rib_n_freqs), persistent=False)
 
     def linear(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -108,7 +111,9 @@ class HeartBlock(nn.Module):
         gain = before.std * self.conv_scale * self.conv_block.gate(c.mean())  # waits for the whole image
         if hasattr(self, "attn"):
             attn, linear = self.attn, self.attn.linear()
-            x = c.map_(lambda c, t: t + gain * c + before.std * attn(self.norm1(t, before), linear), x, frame=attn.frame)
+            x = c.map_(
+                lambda c, t: t + gain * c + before.std * attn(self.norm1(t, before), linear), x, frame=attn.frame
+            )
         else:
             x = c.map_(lambda c, t: torch.addcmul(t, c, gain), x)
         after = x.moments(EPS)  # waits for the whole image
@@ -128,7 +133,7 @@ class Heart(Trunk):
                 turn, rest = divmod(i, config.attention_freq)
                 attention = RIBAttention(config, heads, shifted=turn % 2 == 1) if rest == 0 else None
                 blocks.append(HeartBlock(config, attention))
-            groups.append(Group(blocks, body_conv(config)))
+            groups.append(Group(Blocks(blocks), body_conv(config)))
         super().__init__(config, groups)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -58,26 +59,39 @@ class TrunkConfig:
                 raise ValueError(f"embed_dim = {self.embed_dim} is not a multiple of num_heads = {heads}")
 
 
+class Blocks(nn.Module):
+    """The blocks of a group, in order; HAT's overlapping attention is the last and has a name of its own."""
+
+    def __init__(self, blocks: Sequence[nn.Module], overlap_attn: nn.Module | None = None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        if overlap_attn is not None:
+            self.overlap_attn = overlap_attn
+
+    def __iter__(self) -> Iterator[Any]:
+        """All blocks: each has `passes`, and maps a Field and what the run shares to a Field."""
+        yield from self.blocks
+        if hasattr(self, "overlap_attn"):
+            yield self.overlap_attn
+
+
 class Group(nn.Module):
     """Blocks one after another, then a convolution, and the group's input added."""
 
-    def __init__(self, blocks: Sequence[nn.Module], conv: nn.Module, overlap_attn: nn.Module | None = None) -> None:
+    def __init__(self, blocks: Blocks, conv: nn.Module) -> None:
         super().__init__()
-        self.residual_group = nn.ModuleDict({"blocks": nn.ModuleList(blocks)})
-        if overlap_attn is not None:
-            self.residual_group["overlap_attn"] = overlap_attn
+        self.residual_group = blocks
         self.conv = conv
 
     @property
-    def blocks(self) -> list[nn.Module]:
-        """All blocks in the order of computation."""
-        own: list[nn.Module] = list(self.residual_group["blocks"])  # type: ignore[arg-type]
-        return [*own, self.residual_group["overlap_attn"]] if "overlap_attn" in self.residual_group else own
+    def passes(self) -> int:
+        """Walks over the whole map."""
+        return 1 + sum(int(block.passes) for block in self.residual_group)
 
     def forward(self, x: Field, *shared: object) -> Field:
         """The map after this group. `shared` is what every block of the run is told."""
         y = x
-        for block in self.blocks:
+        for block in self.residual_group:
             y = block(y, *shared)
         return y.map(lambda y, x: self.conv(y) + x, x, halo=1)
 
@@ -108,6 +122,11 @@ class Trunk(nn.Module):
             self.upsample = nn.Sequential(nn.Conv2d(dim, out, 3, padding=1), nn.PixelShuffle(zoom))
 
     @property
+    def groups(self) -> list[Group]:
+        """All groups, in order."""
+        return [group for group in self.layers if isinstance(group, Group)]
+
+    @property
     def scale(self) -> int:
         """How many times larger the result is."""
         return self.config.upscale
@@ -125,7 +144,7 @@ class Trunk(nn.Module):
     @property
     def passes(self) -> int:
         """How many times `forward` walks over the whole map, for progress."""
-        return 2 + sum(1 + sum(block.passes for block in group.blocks) for group in self.layers)  # type: ignore[union-attr]
+        return 2 + sum(group.passes for group in self.groups)
 
     @property
     def map_bytes(self) -> int:
@@ -147,7 +166,7 @@ class Trunk(nn.Module):
         n = self.config.unshuffle
         x = image.map(self.head, halo=n, scale=Fraction(1, n))
         shared = self.shared(x)
-        for group in self.layers:
+        for group in self.groups:
             x = group(x, *shared)
         halo = tail_halo(self.config)
         return x.map(self.tail, image, halo=halo, scale=self.scale * n)

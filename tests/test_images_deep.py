@@ -226,3 +226,14 @@ def test_a_gradient_keeps_its_levels() -> None:
     doubled = before.pixels.repeat(2, axis=0).repeat(2, axis=1)
     after = load(io.BytesIO(encode(before.replaced(doubled, None), "tiff")))
     assert len(np.unique(after.pixels)) == 4096
+
+
+def test_pixel_limit_counts_pixels_not_bytes() -> None:
+    """A 16-bit TIFF is unpacked as a picture of its bytes, of which there are eight a pixel."""
+    from irestore.errors import ReadError
+    from irestore.images import LoadOptions
+
+    content = encode(picture(20, 30, depth=16, alpha=np.ones((20, 30), np.float32)), "tiff")
+    assert load(io.BytesIO(content), LoadOptions(max_pixels=600)).depth == 16
+    with pytest.raises(ReadError, match="30 x 20 pixels are more than the 599 allowed"):
+        load(io.BytesIO(content), LoadOptions(max_pixels=599))

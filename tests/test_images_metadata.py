@@ -273,3 +273,22 @@ def test_webp_stays_lossless_or_not(lossless: bool) -> None:
     assert again.metadata.lossless is lossless
     assert load(io.BytesIO(encode(again, "webp"))).metadata.lossless is lossless
     assert load(io.BytesIO(encode(again, "webp", SaveOptions(quality=50)))).metadata.lossless is False
+
+
+def test_a_gif_has_its_tag_in_a_comment() -> None:
+    tagged_gif = encode(picture(4, 4), "gif", SaveOptions(provenance="irestore/1 test"))
+    assert read_provenance(io.BytesIO(tagged_gif)) == "irestore/1 test"
+    again = encode(load(io.BytesIO(tagged_gif)), "gif")
+    assert read_provenance(io.BytesIO(again)) is None
+    assert b"irestore/" not in again
+
+
+def test_no_tag_in_what_cannot_be_read(tmp_path: Path) -> None:
+    assert read_provenance(tmp_path / "gone.png") is None
+    assert read_provenance(io.BytesIO(b"no picture")) is None
+
+
+def test_png_texts_of_other_tools_are_kept() -> None:
+    text = {"Raw profile type iptc": "\niptc\n 3\n616263", "parameters": "Steps: 20", "Author": "Jörg"}
+    found = load(io.BytesIO(encode(picture(4, 4, metadata=Metadata(text=text)), "png")))
+    assert dict(found.metadata.text) == text

@@ -73,6 +73,17 @@ def foreign(name: str, max_pixels: int, notes: list[str]) -> Iterator[None]:
             )
 
 
+@contextmanager
+def wider(times: int) -> Iterator[None]:
+    """Inside, Pillow allows that many times the pixels. Only within `foreign`, for a picture whose size was checked."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None if before is None else before * times
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
 def one_line(error: object) -> str:
     """The text of an exception or warning on one line of at most 200 characters; its class where it has no text."""
     return (" ".join(str(error).split()) or type(error).__name__)[:200]

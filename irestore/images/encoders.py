@@ -10,7 +10,7 @@ from PIL import Image, PngImagePlugin
 from ..errors import IrestoreError, UsageError, WriteError
 from . import png, tiff_write
 from .border import need_jxl, one_line
-from .exif import provenance_of
+from .exif import provenance_of, provenance_of_text
 from .formats import FORMATS
 from .options import SaveOptions
 from .picture import Metadata, Picture
@@ -153,9 +153,14 @@ def _jxl(ready: Sheet, rest: list[Sheet], stream: BinaryIO, options: SaveOptions
 def _gif(ready: Sheet, rest: list[Sheet], stream: BinaryIO, options: SaveOptions) -> None:
     """256 colours a frame. A frame with transparency is cleared before the next one is drawn."""
     tag = provenance_of(ready.metadata.exif)
-    comment = tag.encode() if tag else ready.metadata.comment
+    comment = tag.encode() if tag else _others(ready.metadata.comment)
     clear = any(each.samples.shape[-1] == 4 for each in (ready, *rest))
     _save(ready, rest, stream, "GIF", disposal=2 if clear else 0, **({"comment": comment} if comment else {}))
+
+
+def _others(comment: bytes | None) -> bytes | None:
+    """A comment that is not the tag of the file this one was made from."""
+    return None if comment is None or provenance_of_text(comment) else comment
 
 
 _ENCODERS: dict[str, Callable[[Sheet, list[Sheet], BinaryIO, SaveOptions], None]] = {

@@ -46,10 +46,15 @@ def provenance_of(exif: bytes | None) -> str | None:
     try:
         block = Block(exif or b"")
         entry = block.table(block.first).get(PROCESSING_SOFTWARE)
-        text = "" if entry is None else block.text(entry)
+        return None if entry is None else provenance_of_text(block.raw(entry))
     except DamagedTagsError:
         return None  # what cannot be read was not written by irestore
-    return text if text.startswith(MARK) else None
+
+
+def provenance_of_text(text: bytes) -> str | None:
+    """The text of a tag or comment up to its first NUL, if it is irestore's."""
+    found = text.split(b"\0")[0].decode("ascii", "replace")
+    return found if found.startswith(MARK) else None
 
 
 def corrected(
@@ -121,7 +126,7 @@ def _drop_thumbnail(block: Block, first: int, content: bytearray) -> None:
 def _set_provenance(block: Block, first: int, content: bytearray, provenance: str | None) -> None:
     rows = {entry.tag: bytes(content[entry.at : entry.at + 12]) for entry in block.entries(first)}
     old = block.table(first).get(PROCESSING_SOFTWARE)
-    if provenance is None and (old is None or not block.text(old).startswith(MARK)):
+    if provenance is None and (old is None or not provenance_of_text(block.raw(old))):
         return
     rows.pop(PROCESSING_SOFTWARE, None)
     content += bytes(len(content) % 2)

@@ -12,6 +12,8 @@ NAMES = {"PNG": "png", "JPEG": "jpg", "MPO": "jpg", "WEBP": "webp", "TIFF": "tif
 _EXIF_HEAD = b"Exif\0\0"
 _TEXT_LIMIT = 2**20  # characters of all text chunks together
 _IPTC_RESOURCE = 0x0404
+# Keywords of PNG texts that are carried as XMP, EXIF and profile, corrected.
+_CARRIED = ("XML:com.adobe.xmp", *(f"Raw profile type {kind}" for kind in ("exif", "APP1", "xmp", "icc", "icm")))
 # The luminance table of the JPEG standard, which libjpeg calls quality 50; here only its sum counts, not the order.
 _LUMA: tuple[int, ...] = (
     16,
@@ -117,8 +119,8 @@ def _dpi(info: dict[Any, Any]) -> tuple[float, float] | None:
 def _text(image: Image.Image, notes: list[str]) -> dict[str, str]:
     text: dict[str, str] = {}
     for key, value in getattr(image, "text", {}).items():
-        if key == "XML:com.adobe.xmp" or key.startswith("Raw profile type"):
-            continue  # carried as XMP, EXIF and IPTC
+        if key in _CARRIED:
+            continue
         if sum(map(len, text.values())) + len(value) <= _TEXT_LIMIT:
             text[key] = str(value)
         else:

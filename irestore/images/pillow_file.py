@@ -11,7 +11,7 @@ from PIL import ImageFile
 from . import png
 from .border import open_image
 from .decode import Decoded, decode, unit
-from .exif import orientation, provenance_of
+from .exif import orientation, provenance_of, provenance_of_text
 from .metadata import exif_of, format_name, read_metadata
 from .picture import Metadata, Picture
 
@@ -59,11 +59,16 @@ class PillowFile:
     @property
     def provenance(self) -> str | None:
         """The tag that irestore left, None where there is none."""
+        comment = self._image.info.get("comment")
+        if self.format == "gif" and isinstance(comment, bytes):
+            return provenance_of_text(comment)
         return provenance_of(exif_of(self._image))
 
     def pictures(self) -> Iterator[Picture]:
         """The frames, each composed over those before it where the format asks for that."""
         count = self.frames
+        if self._image.format == "MPO":
+            self._notes.append("it has further pictures behind the photograph, which were not kept")
         for i in range(count):
             if i or count > 1:
                 self._image.seek(i)

@@ -79,15 +79,15 @@ class Block:
 
     def directories(self) -> list[int]:
         """Offsets of the directories in their chain; a chain that runs in circles or out of the block ends there."""
-        found: list[int] = []
+        found: dict[int, None] = {}  # as an ordered set
         at = self.first
         while at and at not in found and len(found) < _MOST_DIRECTORIES:
-            found.append(at)
+            found[at] = None
             try:
                 at = self.get(self._number, self.link(at))
             except DamagedTagsError:
                 break  # some writers leave out the last link
-        return found
+        return list(found)
 
     def raw(self, entry: Entry) -> bytes:
         """The bytes of the values of an entry, in the block's byte order."""
@@ -114,10 +114,6 @@ class Block:
             self.put("HH", entry.at + 8, value, 0)
         else:
             self.put("HII", entry.at + 2, LONG, 1, value)
-
-    def text(self, entry: Entry) -> str:
-        """The text of an entry up to its first NUL."""
-        return self.raw(entry).split(b"\0")[0].decode("utf-8", "replace")
 
 
 Tag = tuple[int, int, int, bytes]

@@ -22,6 +22,7 @@ _BYTEWISE = {1, 5, 8, 32773, 32946, 34925, 50000}  # none, LZW, deflate, PackBit
 _GREY_INVERTED, _GREY, _RGB = 0, 1, 2
 _PREMULTIPLIED, _ALPHA = 1, 2  # kinds of extra channels
 _MOST_CHANNELS = 16
+MOST_PIXEL_BYTES = 2 * _MOST_CHANNELS
 
 
 class Tiff16:

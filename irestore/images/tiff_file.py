@@ -9,13 +9,13 @@ import numpy as np
 from PIL import ImageFile
 
 from ..errors import ReadError
-from .border import open_image
+from .border import open_image, wider
 from .decode import decode
 from .exif import ORIENTATION, from_tiff, provenance_of
 from .picture import Metadata, Picture
 from .pillow_file import picture
 from .tags import RATIONAL, Block, DamagedTagsError
-from .tiff16 import Tiff16
+from .tiff16 import MOST_PIXEL_BYTES, Tiff16
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _CHANNELS, _EXTRA = 254, 256, 257, 258, 259, 277, 338
 _TWELVE = 12  # bits a sample, which Pillow gives as they are in 16
@@ -41,6 +41,8 @@ class TiffFile:
         """Frees the decoder; the stream stays open."""
         if self._image is not None:
             self._image.close()
+        if isinstance(self._block.content, mmap.mmap):
+            self._block.content.close()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -69,11 +71,6 @@ class TiffFile:
         """The tag that irestore left, None where there is none."""
         return provenance_of(from_tiff(self._block, self._pages[0][1]))
 
-    @property
-    def pixels(self) -> int:
-        """Pixels of all pages."""
-        return sum(width * height for width, height in (self._size(first) for _, first in self._pages))
-
     def pictures(self) -> Iterator[Picture]:
         """The pages."""
         for i, first in self._pages:
@@ -81,7 +78,8 @@ class TiffFile:
             turn = turn if 1 <= turn <= 8 else 1
             deep = self._deep(first)
             if deep is not None:
-                decoded = deep.decoded(lambda stream: open_image(stream, self._name), self._notes).upright(turn)
+                with wider(MOST_PIXEL_BYTES):  # it is unpacked as an image of bytes
+                    decoded = deep.decoded(lambda stream: open_image(stream, self._name), self._notes).upright(turn)
             else:
                 image = self._pillow()
                 image.seek(i)

@@ -39,7 +39,8 @@ def save_frames(
 def encode(picture: Picture, name: str, options: SaveOptions = SAVE) -> bytes:
     """The bytes that `save` would write, in format `name` (a key of `FORMATS`); raises UsageError and WriteError."""
     stream = io.BytesIO()
-    encode_frames([picture], stream, name, options)
+    with _as_write_error("<stdout>"):
+        encode_frames([picture], stream, name, options)
     return stream.getvalue()
 
 
@@ -74,6 +75,9 @@ def whole(path: Path) -> Iterator[BinaryIO]:
 def _as_write_error(name: str) -> Iterator[None]:
     try:
         yield
+    except WriteError as error:
+        message = str(error)
+        raise error if message.startswith(f"{name}: ") else WriteError(f"{name}: {message}") from error
     except OSError as error:
         raise WriteError(f"{name}: cannot be written ({error.strerror or one_line(error)})") from error
 

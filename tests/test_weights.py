@@ -156,52 +156,53 @@ def test_unknown_names_tasks_and_scales_are_told_with_what_there_is():
         weights.choose("sr", 7)
 
 
-def offered(tmp_path: Path, state: dict) -> list[weights.Entry]:
+@pytest.fixture
+def offered(tmp_path, state, monkeypatch) -> list[weights.Entry]:
     """A model on the Hub, and a bundled one."""
-    spare = local(small(tmp_path, state), name="spare", bundled=True)
-    spare = replace(
-        spare, file=os.path.relpath(spare.folder / spare.file, Path(models.__file__).parents[1] / "bundled")
-    )
+    monkeypatch.setattr("irestore.weights.sources.PACKAGE", tmp_path)
+    (tmp_path / "bundled").mkdir()
+    spare = local(small(tmp_path / "bundled", state), name="spare", bundled=True)
     return [
         replace(spare, name="large", repo="someone/toys", revision=hub.COMMIT, bundled=False, sha256="0" * 64),
         spare,
     ]
 
 
-def test_without_a_connection_the_bundled_model_is_used_and_said_unless_a_name_was_given(tmp_path, state, monkeypatch):
-    wanted = offered(tmp_path, state)
+def test_without_a_connection_the_bundled_model_is_used_and_said_unless_a_name_was_given(
+    tmp_path, offered, monkeypatch
+):
 
     def unreachable(entry, *, force=False):
         raise UnreachableError(f"{entry.name}: cannot reach the Hub")
 
     monkeypatch.setattr("irestore.weights.hub.download", unreachable)
     for offline in (False, True):
-        found = weights.obtain(wanted, offline=offline)
+        found = weights.obtain(offered, offline=offline)
         assert found.entry.name == "spare"
-        assert found.path.samefile(tmp_path / "small.safetensors")
+        assert found.path == tmp_path / "bundled" / "small.safetensors"
         assert re.search("large: .*using the bundled model spare instead.*To insist: -m large", found.warning)
         assert "\n" not in found.warning
-        for alone in (wanted[:1], [wanted[0], replace(wanted[1], bundled=False, repo="someone/else")]):
+        for alone in (offered[:1], [offered[0], replace(offered[1], bundled=False, repo="someone/else")]):
             with pytest.raises(DownloadError, match="large"):
                 weights.obtain(alone, offline=offline)
 
 
-def test_another_fault_than_the_connection_is_not_papered_over(tmp_path, state, monkeypatch):
+def test_another_fault_than_the_connection_is_not_papered_over(offered, monkeypatch):
     def full(entry, *, force=False):
         raise DownloadError(f"{entry.name}: the disk is full")
 
     monkeypatch.setattr("irestore.weights.hub.download", full)
     with pytest.raises(DownloadError, match="large: the disk is full"):
-        weights.obtain(offered(tmp_path, state))
+        weights.obtain(offered)
 
 
-def test_a_model_that_is_there_is_used_without_a_warning(tmp_path, state):
-    spare = offered(tmp_path, state)[1]
+def test_a_model_that_is_there_is_used_without_a_warning(offered):
+    spare = offered[1]
     assert weights.obtain([spare], offline=True) == (spare, weights.locate(spare), None)
 
 
-def test_a_folder_of_files_comes_before_the_cache(tmp_path, state, monkeypatch):
-    entry = offered(tmp_path, state)[0]
+def test_a_folder_of_files_comes_before_the_cache(tmp_path, state, offered, monkeypatch):
+    entry = offered[0]
     file = small(tmp_path, state)
     entry = replace(entry, sha256=verify.digest(file), file="models/deep/weights.safetensors")
     shelf = tmp_path / "shelf"
@@ -216,11 +217,11 @@ def test_a_folder_of_files_comes_before_the_cache(tmp_path, state, monkeypatch):
     assert (shelf / "large.safetensors").exists()  # a user's own folder is left alone
 
 
-def test_offline_and_not_here_says_what_to_do(tmp_path, state):
+def test_offline_and_not_here_says_what_to_do(offered):
     with pytest.raises(
         UnreachableError, match=r"irestore models download large.*small\.safetensors into a folder.*--model-dir"
     ):
-        weights.locate(offered(tmp_path, state)[0], offline=True)
+        weights.locate(offered[0], offline=True)
 
 
 # Verification
@@ -424,21 +425,21 @@ def test_a_reference_to_the_hub_downloads_verifies_and_loads(tmp_path, state):
     code = """if True:
         import sys
         from irestore import weights
-        entry, path, warning = weights.obtain([weights.from_hub(sys.argv[1])])
-        print(entry.revision, entry.scale, entry.task, weights.read(entry, path).scale)
+        for reference in sys.argv[1:]:
+            entry, path, warning = weights.obtain([weights.from_hub(reference)])
+            print(entry.revision, entry.scale, entry.task, weights.read(entry, path).scale)
     """
+    branch, commit = (f"hf:someone/toys/deep/toy.safetensors@{revision}" for revision in ("main", hub.COMMIT))
     with hub.serving(content) as server:
         machine.endpoint = server.url
-        branch = machine.python(code, "hf:someone/toys/deep/toy.safetensors@main")
-        assert branch.out.split() == [hub.COMMIT, "2", "sr", "2"], branch.err
-        asked = len(server.requests)
-        commit = machine.python(code, f"hf:someone/toys/deep/toy.safetensors@{hub.COMMIT}")
-        assert commit.out == branch.out, commit.err
-        assert len(server.requests) == asked
+        outcome = machine.python(code, branch, commit)
+        assert outcome.out.split() == [hub.COMMIT, "2", "sr", "2"] * 2, outcome.err
+        asked = [path.split("/")[4] for _, path, _ in server.requests if "/resolve/" in path]
+        assert asked == ["main", *[hub.COMMIT] * 3]  # what main is; then twice HEAD, once GET; then nothing
     with hub.serving(content, hub.corrupt) as server:
         machine.endpoint, machine.home = server.url, tmp_path / "elsewhere"
         machine.home.mkdir()
-        wrong = machine.python(code, f"hf:someone/toys/deep/toy.safetensors@{hub.COMMIT}")
+        wrong = machine.python(code, commit)
         assert "WeightsError" in wrong.err  # what the Hub announced stands in for a manifest's sha256
         assert "kept as" in wrong.err
 

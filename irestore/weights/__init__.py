@@ -11,10 +11,10 @@ Importing this imports neither torch nor huggingface_hub.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from irestore.weights.convert import convert, parse_config
+from irestore.weights.checkpoints import convert, parse_config
 from irestore.weights.files import from_file, from_hub, read
 from irestore.weights.hub import remove
-from irestore.weights.locate import Found, intact, locate, obtain, present, state
+from irestore.weights.sources import Found, intact, locate, obtain, present, state
 from irestore.weights.manifest import TASKS, Entry, candidates, choose, entries, find
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from irestore.weights.checkpoints import convert, parse_config
 from irestore.weights.files import from_file, from_hub, read
 from irestore.weights.hub import remove
-from irestore.weights.sources import Found, intact, locate, obtain, present, state
 from irestore.weights.manifest import TASKS, Entry, candidates, choose, entries, find
+from irestore.weights.sources import Found, intact, locate, obtain, present, state
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,85 @@
+"""Small networks with weights that hide nothing, and images to try them on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from irestore import models
+from irestore.field import Field
+from irestore.models.trunk import Trunk
+from irestore.runner import pad
+from irestore.tiling import Tiling
+
+HEART: dict[str, Any] = {
+    "embed_dim": 12,
+    "depths": [3, 1],
+    "num_heads": [2, 3],
+    "window_size": 4,
+    "compress_ratio": 3,
+    "squeeze_factor": 4,
+    "conv_scale": 0.3,
+    "num_feat": 4,
+    "rank": 3,
+    "rib_hidden_dim": 5,
+    "rib_n_freqs": 3,
+    "attention_freq": 1,
+    "upscale": 2,
+}
+HAT: dict[str, Any] = {
+    "embed_dim": 12,
+    "depths": [2, 2],
+    "num_heads": [2, 3],
+    "window_size": 4,
+    "compress_ratio": 3,
+    "squeeze_factor": 4,
+    "conv_scale": 0.3,
+    "mlp_ratio": 2,
+    "num_feat": 4,
+    "upscale": 2,
+}
+BASES = {"heart": HEART, "hat-iln": HAT}
+
+
+def network(architecture: str = "heart", *, seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Trunk:
+    """A small network in which every tensor matters, whose gates and biases are far from their initial values."""
+    model = models.build(architecture, {**BASES[architecture], **config}).eval()
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if name.endswith("norm1.weight") or name.endswith("norm2.weight") or name.endswith("norm.weight"):
+            parameter.data = 1 + 0.3 * noise
+        elif parameter.ndim == 1:
+            parameter.data = 0.3 * noise
+        elif name.endswith(("bias_table", "to_hidden", "to_q", "to_k")):
+            parameter.data = 0.6 * noise
+        else:
+            parameter.data = 0.7 * noise / parameter[0].numel() ** 0.5
+    return model.to(dtype)
+
+
+def pictures(height: int, width: int, *, channels: int = 3, batch: int = 1) -> Iterator[tuple[str, Tensor]]:
+    """Noise, flat grey (where people see seams) and a strong gradient (where wrong merges of statistics show), float64."""
+    shape = (batch, channels, height, width)
+    yield "noise", torch.rand(shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    yield "grey", torch.full(shape, 0.5, dtype=torch.float64)
+    ramp = torch.linspace(0, 1, height, dtype=torch.float64)[:, None] * torch.linspace(1, 0, width, dtype=torch.float64)
+    levels = torch.linspace(1, 0.3, batch * channels, dtype=torch.float64).view(batch, channels, 1, 1)
+    yield "gradient", ramp * levels
+
+
+def run(model: Trunk, image: Tensor, tile: tuple[int, int] | None = None, **options: Any) -> Tensor:
+    """The network's result, not clipped, computed in tiles of that size (None: whole)."""
+    height, width = image.shape[2:]
+    tiling = Tiling(tile, multiple=model.window, **options)
+    with torch.inference_mode():
+        result = model(Field.of(pad(image, model.window), tiling)).tensor
+    return result[:, :, : height * model.scale, : width * model.scale]
+
+
+def tiles(window: int) -> dict[str, tuple[int, int]]:
+    """One window, two windows, and tiles of unequal sides that do not divide the image evenly."""
+    return {"one": (window, window), "two": (2 * window, 2 * window), "uneven": (window, 3 * window)}

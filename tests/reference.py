@@ -1,0 +1,252 @@
+"""HEART and HAT-iLN once more, plainly: the whole image at once, in float64, equation by equation. Slow on purpose.
+
+It shares no code with the package, so that both must be wrong in the same way to agree. i-LN and HAT-iLN: arXiv 2504.06629,
+HAT: arXiv 2205.04437, RIB: arXiv 2603.06738. All maps are (B, C, H, W), all windows (B, C, pixels of a window, windows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+DEFAULTS: dict[str, Any] = {
+    "in_chans": 3,
+    "conv_scale": 0.01,
+    "patch_norm": True,
+    "resi_connection": "1conv",
+    "upsampler": "pixelshuffle",
+    "global_skip": False,
+    "unshuffle": 1,
+    "rank": 8,
+    "rib_n_freqs": 10,
+    "attention_freq": 2,
+    "img_size": 64,
+    "overlap_ratio": 0.5,
+    "qk_scale": None,
+    "img_range": 1.0,
+    "stdnorm": None,
+    "eps": 1e-4,
+}
+
+
+def restore(architecture: str, weights: Mapping[str, Tensor], config: Mapping[str, Any], image: Tensor) -> Tensor:
+    """What the network makes of an image (B, C, H, W) of any size, in float64, not clipped.
+
+    weights: upstream's state dict in either dialect; config: upstream's, where `stdnorm` None means traiNNer-redux.
+    """
+    return Reference({"heart": heart_body, "hat-iln": hat_body}[architecture], weights, config)(image)
+
+
+class Reference:
+    def __init__(self, body: Any, weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+        self.body = body
+        self.config = {**DEFAULTS, **config}
+        self.weights = {key: value.double() if value.is_floating_point() else value for key, value in weights.items()}
+
+    def __call__(self, image: Tensor) -> Tensor:
+        config, (height, width) = self.config, image.shape[2:]
+        n, zoom = config["unshuffle"], config["upscale"]
+        image = self.normalised(padded(image.double(), config["window_size"] * n))
+        first = self.conv(F.pixel_unshuffle(image, n), "conv_first")
+        x = self.affine(first, "patch_embed.norm") if config["patch_norm"] else first
+        x = self.residual_conv(self.affine(self.body(self, x), "norm"), "conv_after_body") + first
+        if config["upsampler"] == "pixelshuffle":
+            x = F.leaky_relu(self.conv(x, "conv_before_upsample.0"), 0.01)
+            for i, factor in enumerate({1: [], 2: [2], 3: [3], 4: [2, 2], 8: [2, 2, 2]}[zoom * n]):
+                x = F.pixel_shuffle(self.conv(x, f"upsample.{2 * i}"), factor)
+            x = self.conv(x, "conv_last")
+        else:
+            x = F.pixel_shuffle(self.conv(x, "upsample.0"), zoom * n)
+        if config["global_skip"]:
+            x = x + image.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+        return self.denormalised(x)[:, :, : height * zoom, : width * zoom]
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        rgb, whiten = self.config["in_chans"] == 3, self.config["stdnorm"]
+        mean = torch.tensor([0.4488, 0.4371, 0.4040] if rgb else [0.0], dtype=torch.float64)
+        std = torch.tensor(([0.2842, 0.2701, 0.2920] if rgb else [0.2842]) if whiten else [1.0], dtype=torch.float64)
+        return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
+
+    def normalised(self, image: Tensor) -> Tensor:
+        if self.config["stdnorm"] is None:
+            return image
+        mean, std = self.statistics()
+        return (image - mean) * self.config["img_range"] / std
+
+    def denormalised(self, x: Tensor) -> Tensor:
+        if self.config["stdnorm"] is None:
+            return x
+        mean, std = self.statistics()
+        return x * std / self.config["img_range"] + mean
+
+    def conv(self, x: Tensor, name: str) -> Tensor:
+        weight = self.weights[f"{name}.weight"]
+        return F.conv2d(x, weight, self.weights[f"{name}.bias"], padding=weight.shape[-1] // 2)
+
+    def residual_conv(self, x: Tensor, name: str) -> Tensor:
+        return self.conv(x, name) if self.config["resi_connection"] == "1conv" else x
+
+    def linear(self, x: Tensor, name: str) -> Tensor:
+        weight, bias = self.weights[f"{name}.weight"].flatten(1), self.weights.get(f"{name}.bias")
+        y = torch.einsum("oc,bchw->bohw", weight, x)
+        return y if bias is None else y + bias[:, None, None]
+
+    def affine(self, x: Tensor, name: str) -> Tensor:
+        scale, shift = ("gamma", "beta") if f"{name}.gamma" in self.weights else ("weight", "bias")
+        return x * self.weights[f"{name}.{scale}"][:, None, None] + self.weights[f"{name}.{shift}"][:, None, None]
+
+    def iln(self, x: Tensor, name: str) -> tuple[Tensor, Tensor]:
+        """The normalised map, and the deviation that the residual branch is multiplied by."""
+        mean = x.mean((1, 2, 3), keepdim=True)
+        std = torch.sqrt(((x - mean) ** 2).mean((1, 2, 3), keepdim=True) + self.config["eps"])
+        return self.affine((x - mean) / std, name), std
+
+    def convolutions(self, x: Tensor, name: str) -> Tensor:
+        """CAB: convolutions, and a gate of each channel from its mean over the whole image."""
+        c = self.conv(F.gelu(self.conv(x, f"{name}.cab.0")), f"{name}.cab.2")
+        mean = c.mean((2, 3), keepdim=True)
+        squeezed = F.relu(self.conv(mean, f"{name}.cab.3.attention.1"))
+        return c * torch.sigmoid(self.conv(squeezed, f"{name}.cab.3.attention.3"))
+
+    def mlp_step(self, x: Tensor, name: str) -> Tensor:
+        y, std = self.iln(x, f"{name}.norm2")
+        return x + std * self.linear(F.gelu(self.linear(y, f"{name}.mlp.fc1")), f"{name}.mlp.fc2")
+
+    def hybrid_block(self, x: Tensor, name: str, attention: Any) -> Tensor:
+        y, std = self.iln(x, f"{name}.norm1")
+        x = x + std * (attention(y) + self.config["conv_scale"] * self.convolutions(y, f"{name}.conv_block"))
+        return self.mlp_step(x, name)
+
+    def bias(self, name: str, index: str) -> Tensor:
+        return self.weights[f"{name}.relative_position_bias_table"][self.weights[index]].permute(2, 0, 1)
+
+
+def padded(image: Tensor, multiple: int) -> Tensor:
+    """Right and bottom, by reflection; by repetition of the edge where the image is too small for that."""
+    height, width = image.shape[2:]
+    below, right = -height % multiple, -width % multiple
+    can_reflect = (below == 0 or below < height) and (right == 0 or right < width)
+    return F.pad(image, (0, right, 0, below), mode="reflect" if can_reflect else "replicate")
+
+
+def windows(x: Tensor, side: int) -> Tensor:
+    return F.unfold(x, side, stride=side).unflatten(1, (x.shape[1], side * side))
+
+
+def whole(parts: Tensor, side: int, size: tuple[int, int]) -> Tensor:
+    return F.fold(parts.flatten(1, 2), size, side, stride=side)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
+    """softmax(scale q k + bias + mask) v window by window; bias (heads, queries, keys), mask (windows, queries, keys)."""
+    heads = bias.shape[0]
+    q, k, v = (t.unflatten(1, (heads, -1)) for t in (q, k, v))
+    out = []
+    for i in range(q.shape[-1]):
+        logits = scale * torch.einsum("bhcq,bhck->bhqk", q[..., i], k[..., i]) + bias
+        if mask is not None:
+            logits = logits + mask[i]
+        share = torch.exp(logits - logits.amax(-1, keepdim=True))
+        share = share / share.sum(-1, keepdim=True)
+        out.append(torch.einsum("bhqk,bhck->bhcq", share, v[..., i]).flatten(1, 2))
+    return torch.stack(out, -1)
+
+
+def heart_body(net: Reference, x: Tensor) -> Tensor:
+    config = net.config
+    for g, depth in enumerate(config["depths"]):
+        start, attentions = x, 0
+        for i in range(depth):
+            name = f"layers.{g}.residual_group.blocks.{i}"
+            if i % config["attention_freq"] == 0:
+                shifted = attentions % 2 == 1
+                attentions += 1
+                x = net.hybrid_block(x, name, lambda y, name=name, s=shifted: rib_attention(net, y, f"{name}.attn", s))
+            else:
+                x = net.hybrid_block(x, name, torch.zeros_like)
+        x = net.residual_conv(x, f"layers.{g}.conv") + start
+    return x
+
+
+def rib_attention(net: Reference, y: Tensor, name: str, shifted: bool) -> Tensor:
+    side, (height, width) = net.config["window_size"], y.shape[2:]
+    border = side // 2 if shifted else 0
+    y = F.pad(y, (border, border, border, border), mode="reflect")
+    q, k, v = windows(net.linear(y, f"{name}.to_qkv"), side).chunk(3, 1)
+    out = whole(attend(q, k, v, rib_bias(net, name), (q.shape[1] // heads_of(net, name)) ** -0.5), side, y.shape[2:])
+    return net.linear(out[:, :, border : border + height, border : border + width], f"{name}.to_out")
+
+
+def heads_of(net: Reference, name: str) -> int:
+    return net.weights[f"{name}.to_q"].shape[0]
+
+
+def rib_bias(net: Reference, name: str) -> Tensor:
+    """(heads, window^2, window^2). The coordinates are upstream's buffer, hence of float32."""
+    side, w = net.config["window_size"], net.weights
+    axis = 2.0 * (torch.arange(side, dtype=torch.float32) + 0.5) / side - 1.0
+    x, y = axis.repeat(side), axis.repeat_interleave(side)
+    features = [x, y]
+    for i in range(net.config["rib_n_freqs"]):
+        features += [torch.sin(x * 2**i), torch.sin(y * 2**i), torch.cos(x * 2**i), torch.cos(y * 2**i)]
+    hidden = F.relu(torch.stack(features, -1).double() @ w[f"{name}.to_hidden"] + w[f"{name}.hidden_b"])
+    q_pos, k_pos = (torch.einsum("nd,hdr->hnr", hidden, w[f"{name}.{key}"]) for key in ("to_q", "to_k"))
+    return torch.einsum("hnr,hmr->hnm", q_pos, k_pos) * net.config["rank"] ** -0.5
+
+
+def hat_body(net: Reference, x: Tensor) -> Tensor:
+    config = net.config
+    side = config["window_size"]
+    for g, (depth, heads) in enumerate(zip(config["depths"], config["num_heads"], strict=True)):
+        start, group = x, f"layers.{g}.residual_group"
+        for i in range(depth):
+            shift = side // 2 if i % 2 == 1 and config["img_size"] > side else 0
+            name = f"{group}.blocks.{i}"
+            x = net.hybrid_block(
+                x, name, lambda y, name=name, h=heads, s=shift: window_attention(net, y, f"{name}.attn", h, s)
+            )
+        x = overlapping_block(net, x, f"{group}.overlap_attn", heads)
+        x = net.residual_conv(x, f"layers.{g}.conv") + start
+    return x
+
+
+def window_attention(net: Reference, y: Tensor, name: str, heads: int, shift: int) -> Tensor:
+    side, size = net.config["window_size"], y.shape[2:]
+    y = torch.roll(y, (-shift, -shift), (2, 3))
+    q, k, v = windows(net.linear(y, f"{name}.qkv"), side).chunk(3, 1)
+    scale = net.config["qk_scale"] or (q.shape[1] // heads) ** -0.5
+    mask = shift_mask(size, side, shift) if shift else None
+    out = whole(attend(q, k, v, net.bias(name, "relative_position_index_SA"), scale, mask), side, size)
+    return net.linear(torch.roll(out, (shift, shift), (2, 3)), f"{name}.proj")
+
+
+def shift_mask(size: tuple[int, int], side: int, shift: int) -> Tensor:
+    """-100 between pixels that the roll has brought together from opposite edges of the image, (windows, pixels, pixels)."""
+    region = torch.zeros(1, 1, *size, dtype=torch.float64)
+    for axis, weight in ((2, 3.0), (3, 1.0)):
+        start, stop = size[axis - 2] - side, size[axis - 2] - shift
+        region.narrow(axis, start, side - shift).add_(weight)
+        region.narrow(axis, stop, shift).add_(2 * weight)
+    of_pixel = windows(region, side)[0, 0].T
+    return torch.where(of_pixel[:, :, None] == of_pixel[:, None, :], 0.0, -100.0).double()
+
+
+def overlapping_block(net: Reference, x: Tensor, name: str, heads: int) -> Tensor:
+    """Queries of a window, keys and values of a larger one around it; outside the image they are zero, not masked."""
+    config, size = net.config, x.shape[2:]
+    side = config["window_size"]
+    outer = side + int(side * config["overlap_ratio"])
+    y, std = net.iln(x, f"{name}.norm1")
+    q, k, v = net.linear(y, f"{name}.qkv").chunk(3, 1)
+    k, v = (
+        F.unfold(t, outer, stride=side, padding=(outer - side) // 2).unflatten(1, (t.shape[1], outer * outer))
+        for t in (k, v)
+    )
+    scale = config["qk_scale"] or (q.shape[1] // heads) ** -0.5
+    out = attend(windows(q, side), k, v, net.bias(name, "relative_position_index_OCA"), scale)
+    x = x + std * net.linear(whole(out, side, size), f"{name}.proj")
+    return net.mlp_step(x, name)

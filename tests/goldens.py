@@ -1,7 +1,7 @@
 """Golden files: weights, inputs and outputs of a network, upstream's own or (tests/data) those of tests/reference.py.
 
-A golden NAME is one file NAME.safetensors or several NAME-0000k-of-0000n.safetensors. Tensors: `w.<key of the state dict>`,
-`in.<i>` (B, C, H, W) in 0..1, `out.<i>`. The metadata `irestore_golden` is JSON with `arch`, `config` and `cases`.
+A golden NAME is one file NAME.safetensors or several NAME-0000k-of-0000n.safetensors. Tensors: `w.<key of the state
+dict>`, `in.<i>` (B, C, H, W) in 0..1, `out.<i>`. The metadata `irestore_golden` is JSON with `arch`, `config`, `cases`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ARCHITECTURE = {"heart": "heart", "hat_iln_official": "hat-iln", "hat_iln_trainn
 
 
 def folder() -> Path | None:
-    """The folder of upstream's goldens: IRESTORE_GOLDENS, else the sibling shared/goldens; None where neither is there."""
+    """The folder of upstream's goldens: IRESTORE_GOLDENS, else the sibling shared/goldens, else None."""
     named = os.environ.get("IRESTORE_GOLDENS")
     if named:
         assert Path(named).is_dir(), f"IRESTORE_GOLDENS={named} is not a folder"

@@ -62,7 +62,7 @@ def network(architecture: str = "heart", *, seed: int = 0, dtype: torch.dtype = 
 
 
 def pictures(height: int, width: int, *, channels: int = 3, batch: int = 1) -> Iterator[tuple[str, Tensor]]:
-    """Noise, flat grey (where people see seams) and a strong gradient (where wrong merges of statistics show), float64."""
+    """In float64: noise, flat grey (where people see seams), a strong gradient (where wrong statistics show)."""
     shape = (batch, channels, height, width)
     yield "noise", torch.rand(shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     yield "grey", torch.full(shape, 0.5, dtype=torch.float64)

@@ -1,7 +1,8 @@
 """HEART and HAT-iLN once more, plainly: the whole image at once, in float64, equation by equation. Slow on purpose.
 
-It shares no code with the package, so that both must be wrong in the same way to agree. i-LN and HAT-iLN: arXiv 2504.06629,
-HAT: arXiv 2205.04437, RIB: arXiv 2603.06738. All maps are (B, C, H, W), all windows (B, C, pixels of a window, windows).
+It shares no code with the package, so that both must be wrong in the same way to agree. i-LN and HAT-iLN: arXiv
+2504.06629, HAT: arXiv 2205.04437, RIB: arXiv 2603.06738. All maps are (B, C, H, W), all windows (B, C, pixels of a
+window, windows).
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ def whole(parts: Tensor, side: int, size: tuple[int, int]) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
-    """softmax(scale q k + bias + mask) v window by window; bias (heads, queries, keys), mask (windows, queries, keys)."""
+    """softmax(scale q k + bias + mask) v of each window; bias (heads, queries, keys), mask (windows, queries, keys)."""
     heads = bias.shape[0]
     q, k, v = (t.unflatten(1, (heads, -1)) for t in (q, k, v))
     out = []
@@ -225,7 +226,7 @@ def window_attention(net: Reference, y: Tensor, name: str, heads: int, shift: in
 
 
 def shift_mask(size: tuple[int, int], side: int, shift: int) -> Tensor:
-    """-100 between pixels that the roll has brought together from opposite edges of the image, (windows, pixels, pixels)."""
+    """-100 between pixels that the roll has brought together from opposite edges, (windows, pixels, pixels)."""
     region = torch.zeros(1, 1, *size, dtype=torch.float64)
     for axis, weight in ((2, 3.0), (3, 1.0)):
         start, stop = size[axis - 2] - side, size[axis - 2] - shift
@@ -242,10 +243,8 @@ def overlapping_block(net: Reference, x: Tensor, name: str, heads: int) -> Tenso
     outer = side + int(side * config["overlap_ratio"])
     y, std = net.iln(x, f"{name}.norm1")
     q, k, v = net.linear(y, f"{name}.qkv").chunk(3, 1)
-    k, v = (
-        F.unfold(t, outer, stride=side, padding=(outer - side) // 2).unflatten(1, (t.shape[1], outer * outer))
-        for t in (k, v)
-    )
+    k, v = (F.unfold(t, outer, stride=side, padding=(outer - side) // 2) for t in (k, v))
+    k, v = (t.unflatten(1, (-1, outer * outer)) for t in (k, v))
     scale = config["qk_scale"] or (q.shape[1] // heads) ** -0.5
     out = attend(windows(q, side), k, v, net.bias(name, "relative_position_index_OCA"), scale)
     x = x + std * net.linear(whole(out, side, size), f"{name}.proj")

@@ -164,6 +164,8 @@ def test_any_name_that_a_file_can_have_is_planned(here: Path, name: str) -> None
         ("{stem", "brace"),
         ("a/{stem}{ext}", "folder"),
         ("..", "file name"),
+        ("{stem:d}{ext}", "stem:d"),
+        ("{stem.no}", "stem.no"),
     ],
 )
 def test_a_template_that_makes_no_sense_is_refused(here: Path, template: str, said: str) -> None:
@@ -365,6 +367,17 @@ def test_a_folder_that_cannot_be_made_fails_its_pictures_and_no_others(here: Pat
     result = planned("a.png", output="file/out/", dry=dry)
     assert "cannot be written" in failures(result)[0]
     assert not result.items
+
+
+def test_what_a_killed_run_left_is_removed_when_it_is_old_but_not_while_it_may_be_at_work(here: Path) -> None:
+    write_picture(here / "a.png")
+    for name, age in ((".irestore-1.part", 25), (".irestore-2.part", 23), ("irestore-3.part", 99)):
+        (here / name).touch()
+        os.utime(here / name, (time.time() - age * 3600,) * 2)
+    planned("a.png", dry=True)
+    assert (here / ".irestore-1.part").exists()
+    planned("a.png")
+    assert sorted(path.name for path in here.glob("*.part")) == [".irestore-2.part", "irestore-3.part"]
 
 
 def test_a_dry_plan_makes_nothing(here: Path) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import tempfile
+import time
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from irestore.errors import UsageError, WriteError
 if TYPE_CHECKING:
     from irestore.batch.plan import Item
 
+STALE_SECONDS = 24 * 3600
 SHOWN = 10  # files named in one message; the rest is counted
 # The smallest share of its uncompressed size that a photograph is likely to take, by whether the format may lose.
 # A plan that even so needs more than the disk has cannot end well.
@@ -127,8 +129,14 @@ def _existing(folder: Path) -> Path:
 
 
 def _try_folder(folder: Path) -> bool:
-    """Make the folder and a file in it; whether names there that differ only in case are one. Raises OSError."""
+    """Make the folder and a file in it; whether names there that differ only in case are one. Raises OSError.
+
+    Removes what a killed run has left there, once it is a day old: younger, it may be another run's work.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    for unfinished in folder.glob(".irestore-*.part"):
+        if time.time() - unfinished.stat().st_mtime > STALE_SECONDS:
+            unfinished.unlink(missing_ok=True)
     with tempfile.NamedTemporaryFile(prefix=".irestore-", dir=folder) as file:
         path = Path(file.name)
         return path.with_name(path.name.swapcase()).exists()

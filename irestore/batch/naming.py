@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from irestore import images
 from irestore.errors import UsageError
+from irestore.images import format_of
 
 STDOUT = "-"
 FIELDS = ("stem", "ext", "task", "model", "scale")
@@ -24,16 +24,16 @@ class Naming:
     to_stdout: bool = False
 
     def target(self, source: Path, below: PurePath, default_suffix: str | None) -> Path | None:
-        """The target of a source. None if it depends on what is in the source and `default_suffix` does not tell.
+        """The target of a source. None: standard output, or it depends on what is in the source, see `default_suffix`.
 
         `default_suffix` is used where the source's own suffix says nothing: `.heic`, none at all, or `.gif`, which may
         be a still picture or an animation.
         """
-        if self.file is not None:
+        if self.file is not None or self.to_stdout:
             return self.file
-        own = images.format_of(source)
+        own = format_of(source)
         if self.suffix is not None:
-            suffix = source.suffix if own == images.format_of(f"x{self.suffix}") else self.suffix
+            suffix = source.suffix if own == format_of(f"x{self.suffix}") else self.suffix
         elif own not in (None, "gif"):
             suffix = source.suffix
         elif default_suffix is not None:
@@ -59,6 +59,10 @@ def check_template(template: str) -> str:
     if unknown:
         known = ", ".join(f"{{{name}}}" for name in FIELDS)
         raise UsageError(f"--name {template}: no such field as {{{unknown[0]}}}; there are {known}")
+    try:
+        template.format(**dict.fromkeys(FIELDS, "x"))
+    except (ValueError, AttributeError, IndexError, KeyError) as error:
+        raise UsageError(f"--name {template}: {error}") from error
     if "/" in template or "\\" in template or template in ("", ".", ".."):
         raise UsageError(f"--name {template}: must make a file name; folders are -o's")
     return template

@@ -5,12 +5,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from irestore import images
 from irestore.batch.checks import check_folders, check_inputs_kept, check_space, check_targets
 from irestore.batch.inputs import Refused, Source
 from irestore.batch.naming import STDOUT, Naming, check_template, default_template
 from irestore.batch.report import Outcome
 from irestore.errors import ImageError, UsageError
+from irestore.images import (
+    FORMATS,
+    Info,
+    LoadOptions,
+    SaveOptions,
+    check_target,
+    default_format,
+    format_of,
+    probe,
+    read_provenance,
+    target_format,
+)
 
 EXISTS = "the output exists"
 MADE_BEFORE = "irestore made it"
@@ -27,18 +38,18 @@ class Request:
     template: str | None = None
     overwrite: bool = False
     include_restored: bool = False
-    load: images.LoadOptions = field(default_factory=images.LoadOptions)
-    save: images.SaveOptions = field(default_factory=images.SaveOptions)
+    load: LoadOptions = field(default_factory=LoadOptions)
+    save: SaveOptions = field(default_factory=SaveOptions)
 
 
 @dataclass(frozen=True)
 class Item:
-    """One picture to be made. `target` None is standard output; `format` is a key of `images.FORMATS`."""
+    """One picture to be made. `target` None is standard output; `format` is a key of `FORMATS`."""
 
     source: Source
     target: Path | None
     format: str
-    info: images.Info
+    info: Info
     frames: int  # to be restored
 
     @property
@@ -77,25 +88,24 @@ def plan(request: Request, found: Iterable[Source | Refused], *, dry: bool = Fal
     own = {outcome.source for outcome in settled if outcome.reason == MADE_BEFORE}
     by_path = {source.path: source for source in sources}
     pairs = [(by_path[each.source], each.target) for each in settled if each.target and each.source in by_path]
-    pairs += [(item.source, item.target) for item in items if item.target]
-    check_targets(pairs)
+    check_targets(pairs + [(item.source, item.target) for item in items if item.target])
     check_inputs_kept(items, [source for source in sources if source.path not in own])
     unwritable = check_folders(items, dry=dry)
-    writable: list[Item] = []
+    possible: list[Item] = []
     for item in items:
         if item.target is not None and item.target.parent in unwritable:
-            settled.append(Outcome("failed", item.source.path, item.target, reason=unwritable[item.target.parent]))
+            settled.append(_failed(item.source.path, item.target, unwritable[item.target.parent]))
         else:
-            writable.append(item)
-    check_space(writable, request.scale)
-    return Plan(tuple(writable), tuple(settled))
+            possible.append(item)
+    check_space(possible, request.scale)
+    return Plan(tuple(possible), tuple(settled))
 
 
 def naming_for(request: Request, sources: Sequence[Source], *, several: bool) -> Naming:
     """The rule that names the outputs. Raises UsageError for one that cannot work with these inputs."""
     template = check_template(request.template or default_template(request.scale))
     values = {"task": request.task, "model": request.model, "scale": str(request.scale)}
-    suffix = None if request.save.format == "auto" else images.FORMATS[request.save.format].suffixes[0]
+    suffix = None if request.save.format == "auto" else FORMATS[request.save.format].suffixes[0]
     output = request.output
     stdin = any(source.content is not None for source in sources)
     if output is None:
@@ -113,60 +123,66 @@ def naming_for(request: Request, sources: Sequence[Source], *, several: bool) ->
         if stdin:
             raise UsageError(f"-o {output}: what is read from standard input has no name; give the output one")
         return Naming(template, values, folder=Path(output), suffix=suffix)
-    images.check_target(target_format(Path(output), request.save, ""), 1, 1, False, request.save)
+    check_target(format_for(Path(output), request.save, ""), 1, 1, False, request.save)
     return Naming(template, values, file=Path(output))
 
 
 def _settle(request: Request, naming: Naming, found: Source | Refused) -> Item | Outcome:
     """The item for what was found, or its outcome where nothing is left to do. Raises UsageError for a bad name."""
-    if isinstance(found, Refused):
-        return Outcome("failed", found.path, reason=found.reason)
     path = found.path
-    target = None if naming.to_stdout else naming.target(path, found.below, None)
+    if isinstance(found, Refused):
+        return _failed(path, None, found.reason)
+    target = naming.target(path, found.below, None)
     if target is not None and not request.overwrite and os.path.lexists(target):
-        return Outcome("skipped", path, target, reason=EXISTS)
+        return Outcome("skipped", path, target, EXISTS)
     try:
-        info = images.probe(found.stream(), request.load)
+        info = probe(found.stream(), request.load)
     except ImageError as error:
-        return Outcome("failed", path, target, reason=str(error))
-    frames = info.frames if request.load.frames == "all" else 1
-    default = images.default_format(info.format, frames)
+        return _failed(path, target, str(error))
     if not (found.alone or request.include_restored) and made_before(found, request.task):
-        return Outcome("skipped", path, reason=MADE_BEFORE)
-    if target is None and not naming.to_stdout:
-        target = naming.target(path, found.below, images.FORMATS[default].suffixes[0])
+        return Outcome("skipped", path, None, MADE_BEFORE)
+    frames = info.frames if request.load.frames == "all" else 1
+    default = default_format(info.format, frames)
+    if target is None:
+        target = naming.target(path, found.below, FORMATS[default].suffixes[0])
         if target is not None and not request.overwrite and os.path.lexists(target):
-            return Outcome("skipped", path, target, reason=EXISTS)
-    format = target_format(target, request.save, default)
+            return Outcome("skipped", path, target, EXISTS)
+    item = Item(found, target, format_for(target, request.save, default), info, frames)
+    reason = _impossible(request, item)
+    return item if reason is None else _failed(path, target, f"{path}: {reason}")
+
+
+def _impossible(request: Request, item: Item) -> str | None:
+    """Why the picture cannot be made, None if it can."""
+    info, scale = item.info, request.scale
     if info.frames > 1 and request.load.frames == "error":
-        reason = f"has {info.frames} frames or pages; --frames first takes the first, --frames all takes all"
-        return Outcome("failed", path, target, reason=f"{path}: {reason}")
-    if frames > 1 and target is None:
-        return Outcome(
-            "failed", path, reason=f"{path}: has {frames} frames, standard output takes one; give a file to -o"
-        )
+        return f"has {info.frames} frames or pages; --frames first takes the first, --frames all takes all"
+    if item.frames > 1 and item.target is None:
+        return f"has {item.frames} frames, standard output takes one; give a file to -o"
+    if item.frames > 1 and not FORMATS[item.format].frames:
+        return f"{item.format} holds one frame, this has {item.frames}; choose --frames first, or gif, webp, png"
     try:
-        images.check_target(format, info.width * request.scale, info.height * request.scale, False, request.save)
-        if frames > 1 and not images.FORMATS[format].frames:
-            raise UsageError(
-                f"{format} holds one frame, the file has {frames}; choose --frames first, or gif, webp, png"
-            )
+        check_target(item.format, info.width * scale, info.height * scale, False, request.save)
     except UsageError as error:
-        return Outcome("failed", path, target, reason=f"{path}: {error}")
-    return Item(found, target, format, info, frames)
+        return str(error)
+    return None
 
 
-def target_format(target: Path | None, save: images.SaveOptions, default: str) -> str:
+def _failed(path: Path, target: Path | None, reason: str) -> Outcome:
+    return Outcome("failed", path, target, reason)
+
+
+def format_for(target: Path | None, save: SaveOptions, default: str) -> str:
     """The format to write. Raises UsageError where the target's suffix names none, or another than `--format` does."""
     if target is None:
         return default if save.format == "auto" else save.format
-    named = images.format_of(target)
+    named = format_of(target)
     if save.format != "auto" and named not in (None, save.format):
         raise UsageError(f"{target}: its suffix says {named}, --format says {save.format}; make them agree")
-    return images.target_format(target, save)
+    return target_format(target, save)
 
 
 def made_before(source: Source, task: str) -> bool:
     """Whether irestore wrote this picture as the result of the same task."""
-    tag = images.read_provenance(source.stream())
+    tag = read_provenance(source.stream())
     return tag is not None and f"task={task}" in tag.split()

@@ -24,11 +24,19 @@ def candidates(task: str, options: Options) -> tuple[weights.Entry, ...]:
     if options.model is not None:
         raise UsageError("--model and --weights both name a model; give one of them")
     describe = weights.from_hub if options.weights.startswith("hf:") else weights.from_file
-    entry = describe(options.weights, architecture=options.architecture, config=config_of(options.config))
-    wanted = (int(options.scale) if options.scale else None) if task == "sr" else 1
-    if wanted is not None and entry.scale not in (0, wanted):
-        raise UsageError(f"{options.weights}: enlarges {entry.scale} times, {task} was asked for {wanted}")
-    return (entry,)
+    return (describe(options.weights, architecture=options.architecture, config=config_of(options.config)),)
+
+
+def check_fits(entry: weights.Entry, task: str, options: Options) -> weights.Entry:
+    """The entry itself. Raises UsageError where the file of `--weights` does something else than was asked."""
+    if entry.task not in ("", task):
+        raise UsageError(f"{options.weights}: is made for {entry.task}; use: irestore {entry.task}")
+    asked = {int(options.scale)} if options.scale else {1} if task != "sr" else {2, 3, 4}
+    if entry.scale not in asked:
+        raise UsageError(
+            f"{options.weights}: enlarges {entry.scale} times, {task} needs {' or '.join(map(str, asked))}"
+        )
+    return entry
 
 
 def config_of(given: Sequence[str]) -> Mapping[str, Any]:

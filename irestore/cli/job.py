@@ -15,7 +15,7 @@ from irestore.batch.plan import MADE_BEFORE, Plan, Request, plan
 from irestore.batch.report import Report
 from irestore.batch.restorer import Restorer
 from irestore.batch.run import RunOptions, run
-from irestore.cli.chosen import candidates, load_options, provenance, save_options, tag_safe
+from irestore.cli.chosen import candidates, check_fits, load_options, provenance, save_options, tag_safe
 from irestore.cli.options import Options
 from irestore.errors import IrestoreError, UsageError
 
@@ -87,11 +87,13 @@ def prepare(task: str, options: Options) -> Job:
     if not options.inputs and not listed:
         raise UsageError(f"no pictures to restore; name files or folders, as in: irestore {task} photos/*.png")
     wanted = candidates(task, options)
+    obtained = None if wanted[0].scale else _obtain(wanted, options)  # only the file itself tells the scale
+    entry = check_fits(obtained.entry if obtained else wanted[0], task, options)
     found = list(find([*options.inputs, *listed], recursive=options.recursive, listed=bool(listed)))
     request = Request(
         task=task,
-        scale=wanted[0].scale,
-        model=tag_safe(wanted[0].name),
+        scale=entry.scale,
+        model=tag_safe(entry.name),
         output=options.output,
         template=options.name,
         overwrite=options.overwrite,
@@ -101,20 +103,19 @@ def prepare(task: str, options: Options) -> Job:
     )
     planned = plan(request, found, dry=options.dry_run)
     if not planned.items or options.dry_run:
-        return Job(planned, wanted[0], None)
-    entry, path, warning = _obtain(wanted, options)
-    if warning is not None and not options.quiet:
-        print(f"irestore: warning: {warning}", file=sys.stderr)
-    if entry.name != wanted[0].name and "{model" in (options.name or ""):
-        planned = plan(replace(request, model=tag_safe(entry.name)), found)
-    return Job(planned, entry, path)
+        return Job(planned, entry, None)
+    obtained = obtained or _obtain(wanted, options)
+    if obtained.entry.name != entry.name and "{model" in (options.name or ""):
+        planned = plan(replace(request, model=tag_safe(obtained.entry.name)), found)
+    return Job(planned, obtained.entry, obtained.path)
 
 
 def _obtain(wanted: Sequence[weights.Entry], options: Options) -> weights.Found:
     """Verified weights, with a warning where they are not the first choice. Raises ModelError."""
-    if wanted[0].repo is None:
-        return weights.Found(wanted[0], weights.locate(wanted[0], model_dir=options.model_dir), None)
-    return weights.obtain(wanted, offline=options.offline, model_dir=options.model_dir)
+    obtained = weights.obtain(wanted, offline=options.offline, model_dir=options.model_dir)
+    if obtained.warning is not None and not options.quiet:
+        print(f"irestore: warning: {obtained.warning}", file=sys.stderr)
+    return obtained
 
 
 def _run(task: str, options: Options, job: Job, ranks: distributed.Ranks) -> int:
@@ -166,6 +167,8 @@ def _restore(task: str, options: Options, job: Job, ranks: distributed.Ranks, re
     items = job.plan.items
     if device.type == "cuda":  # neighbours of one size are computed together
         items = tuple(sorted(items, key=lambda item: (item.info.height, item.info.width)))
+    if options.verbose:
+        report.say(f"irestore: {job.entry.name} on {device}")
     report.started()
     run(
         (items[number] for number in ranks.claims(len(items))),

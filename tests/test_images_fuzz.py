@@ -78,7 +78,8 @@ def test_damaged_files_are_read_or_refused(kind: str, changes: list[tuple[str, i
         assert picture.pixels.dtype == np.float32
         assert np.isfinite(picture.pixels).all()
         assert picture.alpha is None or picture.alpha.shape == picture.pixels.shape[:2]
-        assert (info.width, info.height) == (picture.width, picture.height)
+        if kind != "ico":  # an icon's table of sizes may be wrong about the picture it points to; a note says so
+            assert (info.width, info.height) == (picture.width, picture.height)
         for frame in load_frames(Named(content), LoadOptions(max_pixels=LIMIT, frames="all")):
             assert frame.pixels.ndim == 3
     except IrestoreError as error:

@@ -138,8 +138,7 @@ def _webp(ready: Sheet, rest: list[Sheet], stream: BinaryIO, options: SaveOption
 
 def _avif(ready: Sheet, rest: list[Sheet], stream: BinaryIO, options: SaveOptions) -> None:
     chosen: dict[str, Any] = {"quality": options.quality or DEFAULT_QUALITY["avif"], "xmp": ready.metadata.xmp or b""}
-    if ready.samples.ndim == 3:
-        chosen["subsampling"] = "4:4:4"
+    chosen["subsampling"] = "4:0:0" if ready.samples.ndim == 2 and not rest else "4:4:4"
     _save(ready, rest, stream, "AVIF", **chosen)
 
 

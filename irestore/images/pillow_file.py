@@ -8,6 +8,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ImageFile
 
+from ..errors import ReadError
 from . import png
 from .border import open_image
 from .decode import Decoded, decode, unit
@@ -18,6 +19,8 @@ from .picture import Metadata, Picture
 _SINGLE = ("MPO", "ICO", "CUR", "ICNS", "PSD", "DDS", "HEIF")  # further frames are previews, layers, smaller copies
 _TURNED = ("HEIF", "JXL")  # their decoders turn the pixels upright themselves
 _HEADER_BYTES = 2**16
+_AV1_DEEP, _AV1_TWELVE, _AV1_GREY = 0x40, 0x20, 0x10
+_JP2_CODESTREAM = b"\xff\x4f\xff\x51"
 _JP2_DEPTH_AT = 42  # bytes from the start of a JPEG 2000 codestream to the depth of its first component
 
 
@@ -72,7 +75,14 @@ class PillowFile:
         for i in range(count):
             if i or count > 1:
                 self._image.seek(i)
+            promised = self._image.size
             decoded = self._decoded(alone=count == 1)
+            height, width = decoded.colour.shape[:2]
+            if self._image.format == "HEIF" and (width, height) != promised:
+                raise ReadError(
+                    f"{self._name}: its header promises {promised[0]} x {promised[1]} pixels, its data are "
+                    f"{width} x {height}; the file is damaged"
+                )
             metadata = read_metadata(self._image, self._turn != 1, self._notes)
             if self.format == "png":
                 metadata = dataclasses.replace(metadata, png_colour=png.colour_chunks(self._stream))
@@ -99,7 +109,10 @@ class PillowFile:
         if (bits := self._cut_bits()) > 8:
             self._notes.append(f"its samples of {bits} bits were read as 8")
         image.load()
-        return decode(image, self._name, self._notes)
+        decoded = decode(image, self._name, self._notes)
+        if image.format == "AVIF" and image.mode == "RGB" and self._av1_flags() & _AV1_GREY:  # Pillow before 13
+            decoded.colour = decoded.colour[..., 0]
+        return decoded
 
     def _again(self) -> ImageFile.ImageFile:
         self._stream.seek(0)
@@ -110,16 +123,23 @@ class PillowFile:
         image = self._image
         if image.mode.startswith(("I", "F")):
             return 0
-        if image.format in ("AVIF", "JPEG2000"):
-            self._stream.seek(0)
-            header = self._stream.read(_HEADER_BYTES)
-            if image.format == "AVIF":
-                found = re.search(rb"av1C..(.)", header, re.DOTALL)
-                flags = found[1][0] if found else 0
-                return 12 if flags & 0x60 == 0x60 else 10 if flags & 0x40 else 8
-            at = header.find(b"\xff\x4f\xff\x51")
+        if image.format == "AVIF":
+            flags = self._av1_flags()
+            return (12 if flags & _AV1_TWELVE else 10) if flags & _AV1_DEEP else 8
+        if image.format == "JPEG2000":
+            header = self._header()
+            at = header.find(_JP2_CODESTREAM)
             return (header[at + _JP2_DEPTH_AT] & 0x7F) + 1 if 0 <= at < len(header) - _JP2_DEPTH_AT else 8
         return 16 if ";16" in png.raw_mode(image) else 8
+
+    def _av1_flags(self) -> int:
+        """Of an AVIF's codec configuration (AV1-ISOBMFF, section 2.3.3), the byte that holds the kind of samples."""
+        found = re.search(rb"av1C..(.)", self._header(), re.DOTALL)
+        return found[1][0] if found else 0
+
+    def _header(self) -> bytes:
+        self._stream.seek(0)
+        return self._stream.read(_HEADER_BYTES)
 
     def _lossless_webp(self) -> bool:
         """Whether the first frame's data are of WebP's lossless kind."""

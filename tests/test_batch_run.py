@@ -486,6 +486,19 @@ def test_a_cpu_takes_pictures_one_by_one() -> None:
     assert restorer().together(8, 8) == 1
 
 
+def test_a_gpu_takes_as_many_as_it_holds_untiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The costs of the CPU stand in for a GPU's."""
+    from irestore.runner import cost
+
+    roomy = restorer(Settings(tile="off"))
+    eight = cost(network(), 32, 32, Settings(tile="off"), batch=8).bytes
+    tight = restorer(Settings(tile="off", max_memory=eight))
+    tiled = restorer(Settings(tile=8))
+    for each in (roomy, tight, tiled):
+        monkeypatch.setattr(each, "_device", torch.device("cuda"))
+    assert (roomy.together(32, 32), tight.together(32, 32), tiled.together(32, 32)) == (16, 8, 1)
+
+
 def test_strength_blends_with_the_input() -> None:
     picture = images.load(write_picture(Path("a.png"), (9, 11)))
     full, half, none = (restorer(strength=s, upscale=1)([picture], nothing)[0].pixels for s in (1.0, 0.5, 0.0))

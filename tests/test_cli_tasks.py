@@ -249,6 +249,16 @@ def test_one_s_own_weights_can_be_described_by_options(here: Path, weights: Path
     assert main(["sr", "--weights", "bare.safetensors", *described, "--config", "rank=3", "a.png", "--overwrite"]) == 3
 
 
+@pytest.mark.parametrize("option", ["-m", "--weights"])
+def test_a_reference_to_the_hub_is_taken_by_both_options(
+    here: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_picture(here / "a.png")
+    assert main(["sr", option, "hf:someone/toys/toy.safetensors", "a.png"]) == 2
+    assert "commit" in capsys.readouterr().err
+    assert main(["sr", option, f"hf:someone/toys/toy.safetensors@{'0' * 40}", "a.png", "--offline"]) == 3
+
+
 def test_weights_for_another_task_or_scale_are_refused(
     here: Path, weights: Path, same_size: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

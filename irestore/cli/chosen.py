@@ -13,29 +13,32 @@ from irestore import images, weights
 from irestore.cli.options import DEFAULT_SCALE, Options
 from irestore.errors import UsageError
 
+HUB = "hf:"  # how a reference to a file on the Hub begins
+
 
 def candidates(task: str, options: Options) -> tuple[weights.Entry, ...]:
     """The models that may be used, best first. Raises UsageError, and UnknownModelError where there is none."""
-    if options.weights is None:
+    own = options.weights
+    if own is None and options.model is not None and options.model.startswith(HUB):
+        own = options.model
+    if own is None:
         if options.architecture is not None or options.config:
             raise UsageError("--architecture and --config describe the file of --weights, which is not given")
         scale = int(options.scale or DEFAULT_SCALE) if task == "sr" else 1
         return weights.candidates(task, scale, options.model, options.manifest)
-    if options.model is not None:
+    if None not in (options.weights, options.model):
         raise UsageError("--model and --weights both name a model; give one of them")
-    describe = weights.from_hub if options.weights.startswith("hf:") else weights.from_file
-    return (describe(options.weights, architecture=options.architecture, config=config_of(options.config)),)
+    describe = weights.from_hub if own.startswith(HUB) else weights.from_file
+    return (describe(own, architecture=options.architecture, config=config_of(options.config)),)
 
 
 def check_fits(entry: weights.Entry, task: str, options: Options) -> weights.Entry:
     """The entry itself. Raises UsageError where the file of `--weights` does something else than was asked."""
     if entry.task not in ("", task):
-        raise UsageError(f"{options.weights}: is made for {entry.task}; use: irestore {entry.task}")
+        raise UsageError(f"{entry.name}: is made for {entry.task}; use: irestore {entry.task}")
     asked = {int(options.scale)} if options.scale else {1} if task != "sr" else {2, 3, 4}
     if entry.scale not in asked:
-        raise UsageError(
-            f"{options.weights}: enlarges {entry.scale} times, {task} needs {' or '.join(map(str, asked))}"
-        )
+        raise UsageError(f"{entry.name}: enlarges {entry.scale} times, {task} needs {' or '.join(map(str, asked))}")
     return entry
 
 

@@ -114,9 +114,9 @@ def _files() -> list[click.Option]:
 def _model() -> list[click.Option]:
     return [
         _option("-m", "--model", metavar="NAME", shell_complete=_complete_model,
-                help="A model of `irestore models`.  [default: its first for the task, or the bundled one "
-                "where there is no connection]"),
-        _option("--weights", metavar="FILE|hf:...", help="Your own safetensors file, or hf:OWNER/REPO/FILE@REVISION."),
+                help="A model of `irestore models`, or hf:OWNER/REPO/FILE@REVISION.  [default: its first for the "
+                "task, or the bundled one where there is no connection]"),
+        _option("--weights", metavar="FILE", help="Your own safetensors file, or an hf: reference."),
         _option("--architecture", metavar="NAME", help="Of --weights, if the file does not say."),
         _option("--config", metavar="KEY=VALUE|FILE", multiple=True,
                 help="Of --weights, if the file does not say: a value, or a JSON or TOML file of them. Repeatable."),

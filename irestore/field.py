@@ -1,7 +1,7 @@
 """Field: a feature map of the whole image that is only ever computed one tile at a time.
 
-The law: if `fn` reaches no further than its halo and does not know its absolute position, `field.map(fn)` equals `fn` of
-the whole map, whatever the tiles. A value taken from a Field (`mean`, `moments`) is the value of the whole image.
+The law: if `fn` reaches no further than its halo and does not know its absolute position, `field.map(fn)` equals `fn`
+of the whole map, whatever the tiles. A value taken from a Field (`mean`, `moments`) is the value of the whole image.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from irestore.scratch import Store
-from irestore.tiling import Box, Frame, Tiling
+from irestore.tiling import Box, Frame, Tiling, is_out_of_memory
 
 
 class Moments(NamedTuple):
@@ -25,7 +25,7 @@ class Moments(NamedTuple):
 
 
 class Statistics:
-    """Of some pixels: how many, and per image and channel their mean and sum of squared deviations, (B, C) in float64."""
+    """Of some pixels: their number; per image and channel their mean and sum of squared deviations, (B, C), float64."""
 
     def __init__(self, pixels: int, mean: Tensor, m2: Tensor) -> None:
         self.pixels, self.mean, self.m2 = pixels, mean, m2
@@ -34,15 +34,14 @@ class Statistics:
     def of(cls, tile: Tensor) -> Statistics:
         """Statistics of a tile (B, H, W, C), reduced in the tile's own precision."""
         pixels = tile.shape[1] * tile.shape[2]
-        mean = tile.sum((1, 2)) / pixels
-        deviation = tile - mean[:, None, None]  # two passes are as exact as torch.var_mean and 8 times as fast on a CPU
-        m2 = (deviation * deviation).sum((1, 2))
-        if tile.device.type == "mps":  # knows no float64
-            mean, m2 = mean.cpu(), m2.cpu()
-        return cls(pixels, mean.double(), m2.double())
+        near = tile.sum((1, 2)) / pixels
+        deviation = tile - near[:, None, None]  # two passes are as exact as torch.var_mean and faster on a CPU
+        sums = torch.stack([near, deviation.sum((1, 2)), (deviation * deviation).sum((1, 2))])
+        near, rest, m2 = (sums.cpu() if sums.device.type == "mps" else sums).double()  # MPS knows no float64
+        return cls(pixels, near + rest / pixels, m2 - rest * rest / pixels)  # as if about a mean that is not rounded
 
-    def merge(self, other: Statistics) -> None:
-        """Makes these the statistics of both sets of pixels (Chan, Golub, LeVeque 1983), in place.
+    def merge(self, other: Statistics) -> Statistics:
+        """These, made the statistics of both sets of pixels (Chan, Golub, LeVeque 1983).
 
         In place, because small tensors that outlive the large ones of a tile would keep the heap from shrinking.
         """
@@ -51,27 +50,39 @@ class Statistics:
         self.mean += delta * (other.pixels / total)
         self.m2 += other.m2 + delta * delta * (self.pixels * other.pixels / total)
         self.pixels = total
+        return self
 
 
 class Field:
-    """A feature map (B, C, H, W) of the whole image. Kept channels last; read, computed and written by tiles."""
+    """A feature map (B, C, H, W) of the whole image. Kept channels last; read, computed and written by tiles.
 
-    def __init__(self, store: Store, tiling: Tiling, statistics: Statistics | None = None) -> None:
+    `resolution` is its height over that of the run's input: tiles are told in pixels of the input.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        tiling: Tiling,
+        *,
+        resolution: Fraction = Fraction(1),
+        statistics: Statistics | None = None,
+    ) -> None:
         self._store = store
         self._tiling = tiling
+        self._resolution = resolution
         self._statistics = statistics
         self.batch, self.height, self.width, self.channels = store.data.shape
 
     @classmethod
-    def of(cls, image: Tensor, tiling: Tiling) -> Field:
+    def of(cls, image: Tensor, tiling: Tiling, resolution: Fraction = Fraction(1)) -> Field:
         """The Field of an image (B, C, H, W); the tensor is not copied where it already lies channels last."""
         data = image.permute(0, 2, 3, 1)
         home = tiling.device if tiling.storage == "device" else torch.device("cpu")
-        return cls(Store(data.to(home).contiguous()), tiling)
+        return cls(Store(data.to(home).contiguous()), tiling, resolution=resolution)
 
     def sibling(self, image: Tensor) -> Field:
-        """The Field of another image (B, C, H, W) in the same run."""
-        return Field.of(image, self._tiling)
+        """The Field of another image (B, C, H, W) of the same size in the same run."""
+        return Field.of(image, self._tiling, self._resolution)
 
     @property
     def tensor(self) -> Tensor:
@@ -88,9 +99,9 @@ class Field:
     ) -> Field:
         """`fn(self, *others)` over tiles: exactly `fn` over the whole maps.
 
-        fn: (B, C, h, w), ... -> (B, C', h * scale, w * scale). Each tile is read enlarged by `halo` pixels, clipped at the
-        image's edge, so that a layer's own padding acts there as it does on the whole map; the halo is cut off the result.
-        With a `frame`, fn sees the map enlarged beyond the image's edge, and the enlargement is cut off again.
+        fn: (B, C, h, w), ... -> (B, C', h * scale, w * scale). Each tile is read enlarged by `halo` pixels, clipped at
+        the image's edge, so that a layer's own padding acts there as it does on the whole map; the halo is cut off the
+        result. With a `frame`, fn sees the map enlarged beyond the image's edge, and the enlargement is cut off again.
         `others` may be maps of another resolution (a whole multiple or fraction); they are read where this one is.
         """
         return self._map(fn, others, None, halo=halo, scale=scale, frame=frame)
@@ -113,36 +124,32 @@ class Field:
         frame: Frame | None,
     ) -> Field:
         tiling, image = self._tiling, Box(0, 0, self.height, self.width)
-        multiple = max(tiling.multiple, Fraction(scale).denominator)
-        canvas = frame.around(image) if frame else image
-        size = tiling.size_for(canvas, multiple)
-        boxes = list(canvas.cut(*size))
-        if len(boxes) == 1:
-            whole = self._compute(fn, others, boxes[0], halo, scale, frame)
-            if whole is not None:
-                self._tell(boxes[0])
-                return Field(self._whole(whole, target), tiling)
-        statistics: Statistics | None = None
+        grid, resolution = tiling.grid(self._resolution, scale), self._resolution * scale
+        boxes = tiling.cut(frame.around(image) if frame else image, grid, self._resolution)
         boxes.reverse()
+        statistics: Statistics | None = None
         while boxes:
             box = boxes.pop()
             result = self._compute(fn, others, box, halo, scale, frame)
             if result is None:
-                tiling.shrink(box, multiple)
-                assert tiling.tile is not None
-                boxes.extend(reversed(list(box.cut(*tiling.tile))))
+                size = tiling.shrink(box, grid, self._resolution)
+                boxes = [part for rest in (*boxes, box) for part in reversed(list(rest.cut(*size)))]
                 continue
-            owned = box.clip(self.height, self.width).scaled(scale)
+            tile, more = result
+            owned = box.clip(self.height, self.width)
+            if more is None:  # one tile is the whole map
+                self._tell(owned)
+                return Field(self._whole(tile, target), tiling, resolution=resolution)
+            statistics = statistics.merge(more) if statistics else more
             if target is None:
                 full = image.scaled(scale)
-                target = tiling.store((self.batch, full.height, full.width, result.shape[3]), result)
-            statistics = self._gather(statistics, result)
-            target.write(result, owned.top, owned.left)
-            del result  # before the next tile is computed
+                target = tiling.store((self.batch, full.height, full.width, tile.shape[3]), tile)
+            target.write(tile, owned.scaled(scale).top, owned.scaled(scale).left)
+            del result, tile  # before the next tile is computed
             self._release(others)
-            self._tell(box)
+            self._tell(owned)
         assert target is not None
-        return Field(target, tiling, statistics)
+        return Field(target, tiling, resolution=resolution, statistics=statistics)
 
     def _compute(
         self,
@@ -152,8 +159,11 @@ class Field:
         halo: int,
         scale: Fraction | int,
         frame: Frame | None,
-    ) -> Tensor | None:
-        """The owned pixels of `fn` on one tile, (B, h, w, C); None where it did not fit into memory."""
+    ) -> tuple[Tensor, Statistics | None] | None:
+        """The owned pixels of `fn` on one tile, (B, h, w, C), and their statistics unless the tile is the whole map.
+
+        None where it did not fit into memory.
+        """
         seen = box.grow(halo) if halo else box
         if frame is None:
             seen = seen.clip(self.height, self.width)
@@ -163,15 +173,17 @@ class Field:
             for other in others:
                 tiles.append(other._read(seen.scaled(Fraction(other.height, self.height)), frame))
             result = self._run(fn, tiles)
+            tiles.clear()
+            rows, columns = owned.scaled(scale).within(seen.scaled(scale))
+            tile = result[:, rows, columns]
+            return tile, None if owned.pixels == self.height * self.width else Statistics.of(tile)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             return None
-        rows, columns = owned.scaled(scale).within(seen.scaled(scale))
-        return result[:, rows, columns]
 
     def _run(self, fn: Callable[..., Tensor], tiles: list[Tensor]) -> Tensor:
-        """`fn` in the run's precision; in float32 where that gives infinity or NaN. (B, h, w, C) in the map's own type."""
+        """`fn` in the run's precision, in float32 where that gives infinity or NaN; (B, h, w, C) in the map's type."""
         half, device = self._tiling.precision, self._tiling.device.type
         if half is not None:
             with torch.autocast(device, half):
@@ -189,7 +201,7 @@ class Field:
         else:
             assert frame is not None
             tile = frame.read(data, box)
-        return tile.to(self._tiling.device, non_blocking=True).permute(0, 3, 1, 2)
+        return tile.to(self._tiling.device).permute(0, 3, 1, 2)
 
     def _whole(self, result: Tensor, target: Store | None) -> Store:
         """A store that holds the result of a single tile; without a copy unless maps are kept elsewhere."""
@@ -207,19 +219,14 @@ class Field:
         for field in (self, *others):
             field._store.release()
 
-    @staticmethod
-    def _gather(statistics: Statistics | None, tile: Tensor) -> Statistics:
-        """The statistics with those of one more tile (B, h, w, C)."""
-        if statistics is None:
-            return Statistics.of(tile)
-        statistics.merge(Statistics.of(tile))
-        return statistics
-
     def _whole_statistics(self) -> Statistics:
         if self._statistics is None:
             image = Box(0, 0, self.height, self.width)
-            for box in image.cut(*self._tiling.size_for(image, 1)):
-                self._statistics = self._gather(self._statistics, self._read(box, None).permute(0, 2, 3, 1))
+            for box in self._tiling.cut(image, 1, self._resolution):
+                tile = self._read(box, None).permute(0, 2, 3, 1)
+                more = Statistics.of(tile)
+                self._statistics = self._statistics.merge(more) if self._statistics else more
+                self._release(())
         assert self._statistics is not None
         return self._statistics
 
@@ -240,13 +247,3 @@ class Field:
         dtype = self._store.data.dtype
         wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
         return value.to(wide).to(self._tiling.device)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """True for what torch raises when memory runs out, on CUDA, MPS or CPU, and for nothing else."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and (
-        "MPS backend out of memory" in text or "DefaultCPUAllocator: can't allocate" in text
-    )

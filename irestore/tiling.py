@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil, lcm
 
 import torch
 import torch.nn.functional as F
@@ -74,8 +75,9 @@ class Box:
 class Frame:
     """An enlargement of the map by `before` pixels at the top and left, and up to a multiple at the bottom and right.
 
-    `mode` says what stands outside the image: "reflect" (without the edge pixel itself), "circular" or "constant" (zero), as
-    in torch.nn.functional.pad. Tiles are cut from the enlarged map's origin: that is how shifted windows stay whole.
+    `mode` says what stands outside the image: "reflect" (without the edge pixel itself), "circular" or "constant"
+    (zero), as in torch.nn.functional.pad. Tiles are cut from the enlarged map's origin: so shifted windows
+    stay whole.
     """
 
     before: int
@@ -121,11 +123,13 @@ def _folded(start: int, stop: int, size: int, mode: str) -> Tensor:
 class Tiling:
     """How the Fields of one run are cut, where they are computed and where they are kept.
 
-    `tile` is (height, width) in pixels, or None for the whole map at once; it is rounded up to `multiple` (the attention
-    window). It gets smaller when a tile does not fit into memory, and stays so for the next map and the next image.
-    `storage` is where whole maps lie: "device", "host" or "scratch" (a memory-mapped file). `precision`, if given, is
-    what convolutions, linear layers and attention compute in (autocast); maps and statistics stay in float32. `progress`, if given, is
-    called after each tile with the share of its map that the tile is.
+    `tile` is (height, width) in pixels of the input, or None for the whole map at once; it is rounded up to `multiple`
+    (the attention window). It gets smaller when a tile does not fit into memory, and stays so for the next map and the
+    next image. `storage` is where whole maps lie: "device", "host" or "scratch" (a memory-mapped file); when a map does
+    not fit, it and the later ones lie one step down. `precision`, if given, is what convolutions, linear layers and
+    attention compute in (autocast); maps and statistics stay in float32. `progress`, if given, is called after each
+    tile with the share of its map that the tile is.
+    A map's `resolution`, below, is its height over that of the input.
     """
 
     def __init__(
@@ -147,22 +151,48 @@ class Tiling:
         self.progress = progress
         self.tile = tile and (round_up(max(tile[0], 1), multiple), round_up(max(tile[1], 1), multiple))
 
-    def size_for(self, canvas: Box, multiple: int) -> tuple[int, int]:
-        """Height and width of the tiles of that canvas, multiples of `multiple`."""
-        height, width = self.tile or (canvas.height, canvas.width)
-        return round_up(min(height, canvas.height), multiple), round_up(min(width, canvas.width), multiple)
+    def grid(self, resolution: Fraction, scale: Fraction | int = 1) -> int:
+        """What tiles must be multiples of in a map of that resolution, if its pixels are to be scaled to whole ones."""
+        return lcm(ceil(self.multiple * resolution), Fraction(scale).denominator)
 
-    def shrink(self, box: Box, multiple: int) -> None:
-        """Makes tiles half as high and wide as `box`; raises OutOfMemoryError where one window is all that is left."""
-        if box.height <= multiple and box.width <= multiple:
+    def cut(self, canvas: Box, grid: int, resolution: Fraction) -> list[Box]:
+        """The tiles of a canvas, both in pixels of a map of that resolution."""
+        height, width = canvas.height, canvas.width
+        if self.tile:
+            height, width = min(height, ceil(self.tile[0] * resolution)), min(width, ceil(self.tile[1] * resolution))
+        return list(canvas.cut(round_up(height, grid), round_up(width, grid)))
+
+    def shrink(self, box: Box, grid: int, resolution: Fraction) -> tuple[int, int]:
+        """Height and width of tiles from now on, in the pixels of `box`: about half as high and wide as it is.
+
+        Raises OutOfMemoryError where one window is all that is left.
+        """
+        if box.height <= grid and box.width <= grid:
             raise OutOfMemoryError(
                 f"a tile of {box.height}x{box.width} pixels does not fit into the memory of {self.device}: "
                 "close other programs, or compute on another device (--device cpu)"
             )
-        self.tile = (round_up(box.height // 2, multiple), round_up(box.width // 2, multiple))
+        half = round_up(box.height // 2, grid), round_up(box.width // 2, grid)
+        self.tile = ceil(half[0] / resolution), ceil(half[1] / resolution)
+        return half
 
     def store(self, shape: tuple[int, ...], like: Tensor) -> Store:
         """Room for a map of that shape, where this run keeps its maps."""
-        if self.storage == "scratch":
-            return Store.file(shape, like.dtype)
-        return Store.memory(shape, like.dtype, self.device if self.storage == "device" else torch.device("cpu"))
+        lower = {"device": "host", "host": "scratch"}
+        while self.storage in lower:
+            home = self.device if self.storage == "device" else torch.device("cpu")
+            try:
+                return Store.memory(shape, like.dtype, home)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            self.storage = lower[self.storage]
+        return Store.file(shape, like.dtype)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for what torch raises when memory runs out, on CUDA, MPS or CPU, and for nothing else."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("MPS backend out of memory" in text or "DefaultCPUAllocator: " in text)

@@ -50,8 +50,10 @@ def network(architecture: str = "heart", *, seed: int = 0, dtype: torch.dtype = 
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
-        if name.endswith("norm1.weight") or name.endswith("norm2.weight") or name.endswith("norm.weight"):
+        if name.endswith(("norm1.weight", "norm2.weight", "norm.weight")):
             parameter.data = 1 + 0.3 * noise
+        elif name.endswith("attention.1.bias"):
+            parameter.data = 0.5 + noise.abs()  # no gate that its ReLU keeps shut
         elif parameter.ndim == 1:
             parameter.data = 0.3 * noise
         elif name.endswith(("bias_table", "to_hidden", "to_q", "to_k")):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from torch import Tensor
 
@@ -21,15 +20,19 @@ TRAINING_ONLY = {"drop_rate", "attn_drop_rate", "drop_path_rate", "use_checkpoin
 
 
 def build(architecture: str, config: Mapping[str, Any]) -> Trunk:
-    """A network of that architecture with fresh weights; raises WeightsError that names what is unknown or impossible."""
+    """A network of that architecture with fresh weights; raises WeightsError naming what is unknown or impossible."""
     if architecture not in ARCHITECTURES:
         raise WeightsError(f"architecture {architecture!r} is unknown: must be one of {', '.join(ARCHITECTURES)}")
     network = ARCHITECTURES[architecture]
-    known = {field.name for field in fields(network.Config)}
+    known = get_type_hints(network.Config)
     values: dict[str, Any] = {}
     for key, value in config.items():
         if key in known:
             values[key] = tuple(value) if isinstance(value, list) else value
+            if not suits(values[key], known[key]):
+                raise WeightsError(
+                    f"{architecture}: {key} = {value!r} is of the wrong type: must be {told(known[key])}"
+                )
         elif key in WITHOUT_EFFECT and value != WITHOUT_EFFECT[key]:
             raise WeightsError(f"{architecture}: {key} = {value!r} is not supported, only {WITHOUT_EFFECT[key]!r}")
         elif key not in WITHOUT_EFFECT and key not in TRAINING_ONLY:
@@ -38,6 +41,20 @@ def build(architecture: str, config: Mapping[str, Any]) -> Trunk:
         return network(network.Config(**values))  # type: ignore[arg-type]
     except (ValueError, TypeError, ZeroDivisionError, RuntimeError) as error:
         raise WeightsError(f"{architecture}: {error}") from error
+
+
+def suits(value: object, hint: Any) -> bool:
+    """Whether a config's value is of that type: int, float, bool, str, None, tuple[int, ...] or a union of them."""
+    if hint == tuple[int, ...]:
+        return isinstance(value, tuple) and all(type(item) is int for item in value)
+    if isinstance(hint, type):
+        return type(value) is hint or (hint is float and type(value) is int)
+    return any(suits(value, choice) for choice in get_args(hint))
+
+
+def told(hint: Any) -> str:
+    """That type in words."""
+    return "a list of int" if hint == tuple[int, ...] else hint.__name__ if isinstance(hint, type) else str(hint)
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

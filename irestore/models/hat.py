@@ -26,8 +26,9 @@ RGB_STD = (0.2842, 0.2701, 0.2920)
 class HATConfig(TrunkConfig):
     """Defaults are those of upstream's HAT-iLN class.
 
-    `stdnorm` tells the dialects' inputs apart: None takes the image as it is (traiNNer-redux); False subtracts the mean of
-    DIV2K and True divides by its deviation too (official). Where `img_size` is not above the window, windows are not shifted.
+    `stdnorm` tells the dialects' inputs apart: None takes the image as it is (traiNNer-redux); False subtracts the mean
+    of DIV2K and True divides by its deviation too (official). Where `img_size` is not above the window, windows are not
+    shifted.
     """
 
     embed_dim: int = 96
@@ -78,7 +79,7 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, t: Tensor, bias: Tensor, regions: Tensor | None) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w); bias (heads, window^2, window^2); regions (B, 1, h, w): unequal ones see -100."""
+        """(B, C, h, w) -> the same; bias (heads, window^2, window^2); regions (B, 1, h, w): unequal ones see -100."""
         qkv = self.qkv(to_windows(t, self.window))
         q, k, v = qkv.view(*qkv.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         if regions is not None and (regions != regions[:, :, :1, :1]).any():
@@ -154,10 +155,11 @@ class OCAB(nn.Module):
     def attend(self, t: Tensor, inside: Tensor, bias: Tensor, reach: int) -> Tensor:
         """(B, C, h + 2 reach, w + 2 reach) -> the same, of which the outer `reach` pixels mean nothing.
 
-        Keys and values outside the image are zero, after the linear layer: such keys still take their share of the softmax.
+        Keys and values outside the image are zero, after the linear layer: such keys still take their share of the
+        softmax.
         """
-        b, c, height, width = t.shape
-        dim, core = c, t[:, :, reach : height - reach, reach : width - reach]
+        dim, height, width = t.shape[1:]
+        core = t[:, :, reach : height - reach, reach : width - reach]
         weight, offset = self.qkv.weight, self.qkv.bias
         q = F.linear(to_windows(core, self.window), weight[:dim], None if offset is None else offset[:dim])
         kv = F.linear(t.permute(0, 2, 3, 1), weight[dim:], None if offset is None else offset[dim:])
@@ -176,7 +178,7 @@ class HAT(Trunk):
     Config = HATConfig
 
     def __init__(self, config: HATConfig) -> None:
-        shifting = config.img_size > config.window_size
+        shifting = config.img_size > config.window_size > 1
         groups = []
         for depth, heads in zip(config.depths, config.num_heads, strict=True):
             blocks = [HAB(config, heads, shifted=shifting and i % 2 == 1) for i in range(depth)]
@@ -201,12 +203,12 @@ class HAT(Trunk):
         inside = x.sibling(like.new_ones(shape))
         return (Shared(self.relative_position_index_SA, self.relative_position_index_OCA, x.sibling(regions), inside),)
 
-    def shallow(self, image: Tensor) -> Tensor:
-        """The first convolution's features, of the normalised image where the dialect normalises."""
+    def normalised(self, image: Tensor) -> Tensor:
+        """The image without the mean and deviation that the dialect takes for the input's."""
         if self.stdnorm is None:
-            return super().shallow(image)
+            return image
         mean, std = self.input_statistics(image)
-        return super().shallow((image - mean) * self.img_range / std)
+        return (image - mean) * self.img_range / std
 
     def tail(self, x: Tensor, image: Tensor) -> Tensor:
         """From the last group's output to the result, brought back to 0..1."""
@@ -238,6 +240,6 @@ def self_index(window: int) -> Tensor:
 
 
 def overlap_index(window: int, outer: int) -> Tensor:
-    """Places in the bias table of key minus query, (window^2, outer^2). Negative ones count from its end, as upstream's do."""
+    """Places in the bias table of key minus query, (window^2, outer^2); as upstream, negative ones count backwards."""
     offset = grid(outer)[None] - grid(window)[:, None] + window - outer + 1
     return offset[..., 0] * (window + outer - 1) + offset[..., 1]

@@ -1,6 +1,7 @@
 """HEART: HAT-iLN with rank-factorised implicit position bias (RIB) and without overlapping attention.
 
-Behaviour from the-database/traiNNer-redux@a4af1be5 traiNNer/archs/heart_arch.py; i-LN: arXiv 2504.06629; RIB: arXiv 2603.06738.
+Behaviour from the-database/traiNNer-redux@a4af1be5 traiNNer/archs/heart_arch.py; i-LN: arXiv 2504.06629; RIB: arXiv
+2603.06738.
 """
 
 from __future__ import annotations
@@ -58,8 +59,9 @@ class RIBAttention(nn.Module):
     def linear(self) -> tuple[Tensor, Tensor, Tensor]:
         """The linear layers around the attention, with q, k and v of each head widened by `rank` channels.
 
-        Weight (3 * heads * (d + rank), C) and bias (window^2, the same) of the layer before: the new channels of q and k are
-        the position features, those of v are zero. Weight (C, heads * (d + rank)) of the layer after, which ignores them.
+        Weight (3 * heads * (d + rank), C) and bias (window^2, the same) of the layer before: the new channels of q and
+        k are the position features, those of v are zero. Weight (C, heads * (d + rank)) of the layer after, which
+        ignores them.
         """
         heads, rank, dim = self.heads, self.rank, self.to_out.in_channels
         d = dim // heads
@@ -89,7 +91,7 @@ class RIBAttention(nn.Module):
 
 
 class HeartBlock(nn.Module):
-    """x + std (attention + conv_scale * gated convolutions), then x + std mlp; std is that of the branch's own input."""
+    """x + std (attention + conv_scale * gated convolutions), then x + std mlp; std is that of the branch's input."""
 
     passes = 3  # walks over the whole map
 
@@ -98,8 +100,7 @@ class HeartBlock(nn.Module):
         dim = config.embed_dim
         self.conv_scale = config.conv_scale
         self.norm1 = ILN(dim)
-        if attention is not None:
-            self.attn = attention
+        self.attn = attention
         self.conv_block = CAB(dim, config.compress_ratio, config.squeeze_factor)
         self.norm2 = ILN(dim)
         self.mlp = Mlp(dim, config.mlp_ratio)
@@ -109,8 +110,8 @@ class HeartBlock(nn.Module):
         before = x.moments(EPS)  # waits for the whole image
         c = x.map(lambda t: self.conv_block(self.norm1(t, before)), halo=CAB.halo)
         gain = before.std * self.conv_scale * self.conv_block.gate(c.mean())  # waits for the whole image
-        if hasattr(self, "attn"):
-            attn, linear = self.attn, self.attn.linear()
+        if (attn := self.attn) is not None:
+            linear = attn.linear()
             x = c.map_(
                 lambda c, t: t + gain * c + before.std * attn(self.norm1(t, before), linear), x, frame=attn.frame
             )
@@ -138,7 +139,7 @@ class Heart(Trunk):
 
 
 def window_coordinates(window: int, frequencies: int) -> Tensor:
-    """Positions (window^2, 2 + 4 * frequencies): x, y in +-(1 - 1/window), then sin and cos of each times 1, 2, 4, ..."""
+    """(window^2, 2 + 4 * frequencies): x, y in +-(1 - 1/window), then sin and cos of each times 1, 2, 4, ..."""
     axis = (2 * torch.arange(window) + 1) / window - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     base = torch.stack([x, y], -1).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""Parts that two or more models use. They see tiles (B, C, h, w), never files, and take what is global as an argument."""
+"""Parts that two or more models use. They see tiles (B, C, h, w), and take what is global as an argument."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Affine(nn.Module):
 
 
 class ILN(Affine):
-    """i-LN: normalises by the mean and deviation of the whole image, then scales and shifts (arXiv 2504.06629, section 4).
+    """i-LN: normalises by the mean and deviation of the whole image, then scales and shifts.
 
-    The residual branch is multiplied by `moments.std` again; that is left to the block.
+    arXiv 2504.06629, section 4. The residual branch is multiplied by `moments.std` again; that is left to the block.
     """
 
     def forward(self, t: Tensor, moments: Moments) -> Tensor:  # type: ignore[override]

@@ -21,8 +21,9 @@ class TrunkConfig:
     """What HEART and HAT-iLN have in common. Names are upstream's; `upscale` 1, 2, 3, 4 or 8.
 
     `upsampler`: "pixelshuffle" (features, then stages of 2 or one of 3) or "pixelshuffledirect" (SwinIR's term: one
-    convolution and one shuffle). `global_skip` adds the nearest-upsampled input to the output. `unshuffle` n computes the
-    body at 1/n of the resolution, by PixelUnshuffle(n) in front and PixelShuffle(n) at the back. The last two are ours.
+    convolution and one shuffle). `global_skip` adds the nearest-upsampled input to the output. `unshuffle` n computes
+    the body at 1/n of the resolution, by PixelUnshuffle(n) in front and PixelShuffle(n) at the back. The last two are
+    ours.
     """
 
     upscale: int = 4
@@ -52,6 +53,22 @@ class TrunkConfig:
         for key, allowed in choices.items():
             if getattr(self, key) not in allowed:
                 raise ValueError(f"{key} = {getattr(self, key)!r}: must be one of {', '.join(map(repr, allowed))}")
+        for key in (
+            "in_chans",
+            "embed_dim",
+            "window_size",
+            "num_feat",
+            "unshuffle",
+            "compress_ratio",
+            "squeeze_factor",
+        ):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} = {getattr(self, key)}: must be at least 1")
+        if max(self.compress_ratio, self.squeeze_factor) > self.embed_dim:
+            raise ValueError(f"embed_dim = {self.embed_dim} is below compress_ratio or squeeze_factor")
+        zoom = self.upscale * self.unshuffle
+        if self.upsampler == "pixelshuffle" and zoom != 3 and zoom & (zoom - 1):
+            raise ValueError(f"upscale * unshuffle = {zoom}: with pixelshuffle it must be 3 or a power of two")
         if len(self.depths) != len(self.num_heads):
             raise ValueError(f"depths has {len(self.depths)} groups but num_heads has {len(self.num_heads)}")
         for heads in self.num_heads:
@@ -99,8 +116,8 @@ class Group(nn.Module):
 class Trunk(nn.Module):
     """conv -> affine -> groups -> affine -> conv, + the first conv's output -> upsampling tail.
 
-    Takes the Field of an image whose sides are multiples of `window` (pad first: the padding enters every statistic) and
-    gives the Field of the result, `scale` times as large.
+    Takes the Field of an image whose sides are multiples of `window` (pad first: the padding enters every statistic)
+    and gives the Field of the result, `scale` times as large.
     """
 
     def __init__(self, config: TrunkConfig, groups: Sequence[Group]) -> None:
@@ -148,7 +165,7 @@ class Trunk(nn.Module):
 
     @property
     def map_bytes(self) -> int:
-        """Bytes of all maps alive at the peak, a pixel of the input: three of the body (group's input, block's input, result)."""
+        """Bytes of all maps alive at the peak, a pixel of the input: the group's and the block's input, the result."""
         return 3 * 4 * self.config.embed_dim // self.config.unshuffle**2 + 4
 
     def tile_bytes(self, height: int, width: int) -> int:
@@ -177,9 +194,12 @@ class Trunk(nn.Module):
 
     def shallow(self, image: Tensor) -> Tensor:
         """The first convolution's features. Cheap, so the tail computes them again instead of keeping a map."""
-        n = self.config.unshuffle
-        features: Tensor = self.conv_first(F.pixel_unshuffle(image, n) if n > 1 else image)
+        features: Tensor = self.conv_first(F.pixel_unshuffle(self.normalised(image), self.config.unshuffle))
         return features
+
+    def normalised(self, image: Tensor) -> Tensor:
+        """The image as the network wants it."""
+        return image
 
     def head(self, image: Tensor) -> Tensor:
         """What the first group receives."""
@@ -194,7 +214,7 @@ class Trunk(nn.Module):
         else:
             x = self.upsample(x)
         if self.config.global_skip:
-            x = x + F.interpolate(image, scale_factor=self.scale, mode="nearest")
+            x = x + F.interpolate(self.normalised(image), scale_factor=self.scale, mode="nearest")
         return x
 
 

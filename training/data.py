@@ -1,83 +1,100 @@
-"""Training pictures: a folder decoded once into memory, and random pairs of crops from it."""
+"""Training pictures: folders decoded once into memory, and what is held out of them for validation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
-from training.degrade import Image as Pixels
-from training.degrade import bicubic
+from irestore.degrade import cut_to_multiple, shrink
+from training.crops import Pair, damaged_inside
+from training.degrade import Damage, Pixels, to_bytes
 
 LOSSY = {".jpg", ".jpeg", ".webp", ".avif"}
+LARGEST = 1600  # pixels a side; larger pictures are halved
+LARGE_ENOUGH = 600  # pixels a side; such pictures are used at half size too, where `halves` asks for it
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A damaged picture and the clean one, `scale` times as large."""
+def read_folder(folder: Path, skip: tuple[str, ...] = ()) -> Iterator[Pixels]:
+    """Every picture below the folder, RGB, sorted by name, but those whose path below it begins with one of `skip`.
 
-    damaged: Pixels
-    clean: Pixels
-
-
-def read_folder(folder: Path, *, largest: int = 1600) -> Iterator[tuple[str, Pixels]]:
-    """(relative name, RGB picture) of every picture below the folder, sorted by name.
-
-    Sources with compression artefacts are halved, and all are halved until no side exceeds `largest`, so that what is
+    Sources with compression artefacts are halved, and all are halved until no side exceeds LARGEST, so that what is
     learnt is the picture and not its compression. Raises ValueError where the folder has none.
     """
+    for path in _pictures(folder):
+        if path.relative_to(folder).as_posix().startswith(skip):
+            continue
+        pixels = read(path)
+        halve = path.suffix.lower() in LOSSY
+        while halve or max(pixels.shape[:2]) > LARGEST:
+            pixels, halve = shrink(pixels, 2), False
+        yield pixels
+
+
+def read_pairs(clean: Path, damaged: Path) -> list[Pair]:
+    """The pictures of two folders, paired by name, as they are. Raises ValueError where the names differ."""
+    sides = [{path.stem: path for path in _pictures(folder)} for folder in (clean, damaged)]
+    if alone := sides[0].keys() ^ sides[1].keys():
+        raise ValueError(f"{clean}, {damaged}: {min(alone)} is in one folder only")
+    return [Pair(read(path), read(sides[1][name])) for name, path in sides[0].items()]
+
+
+def read(path: Path) -> Pixels:
+    """The picture as RGB, (H, W, 3)."""
+    with Image.open(path) as file:
+        return np.asarray(file.convert("RGB"))
+
+
+def _pictures(folder: Path) -> list[Path]:
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in LOSSY | {".png"})
     if not paths:
         raise ValueError(f"{folder}: no PNG, JPEG, WebP or AVIF picture below this folder")
-    for path in paths:
-        with Image.open(path) as file:
-            pixels = np.asarray(file.convert("RGB"))
-        halve = path.suffix.lower() in LOSSY
-        while halve or max(pixels.shape[:2]) > largest:
-            pixels, halve = bicubic(pixels, 2), False
-        yield path.relative_to(folder).as_posix(), pixels
+    return paths
 
 
-class Crops:
-    """Endless random batches of aligned crops, flipped and turned at random."""
+def load(folder: Path, config: dict[str, Any], scale: int, damage: Damage | None) -> tuple[list[Pair], list[Pair]]:
+    """(for training, for validation) as the config's table [data] says.
 
-    def __init__(self, pairs: list[Pair], *, scale: int, size: int, batch: int, seed: int) -> None:
-        self.pairs = [pair for pair in pairs if min(pair.damaged.shape[:2]) >= size]
-        if not self.pairs:
-            raise ValueError(f"no picture has a damaged side of {size} pixels or more: make the crops smaller")
-        self.scale, self.size, self.batch = scale, size, batch
-        self.random = np.random.default_rng(seed)
-        areas = np.array([np.prod(pair.damaged.shape[:2]) for pair in self.pairs], dtype=np.float64)
-        self.share = np.sqrt(areas) / np.sqrt(areas).sum()  # a picture of four times the area is drawn twice as often
-
-    def draw(self) -> tuple[Tensor, Tensor]:
-        """A batch: damaged (B, 3, size, size) and clean (B, 3, size * scale, size * scale), float32 in 0..1."""
-        damaged, clean = zip(*(self._crop(i) for i in self.random.choice(len(self.pairs), self.batch, p=self.share)), strict=True)
-        return as_batch(damaged), as_batch(clean)
-
-    def _crop(self, index: int) -> tuple[Pixels, Pixels]:
-        pair, size, scale = self.pairs[index], self.size, self.scale
-        top = int(self.random.integers(pair.damaged.shape[0] - size + 1))
-        left = int(self.random.integers(pair.damaged.shape[1] - size + 1))
-        turn, flip = int(self.random.integers(4)), bool(self.random.integers(2))
-        crops = []
-        for image, zoom in ((pair.damaged, 1), (pair.clean, scale)):
-            crop = image[top * zoom : (top + size) * zoom, left * zoom : (left + size) * zoom]
-            crop = np.rot90(crop, turn)
-            crops.append(crop[:, ::-1] if flip else crop)
-        return crops[0], crops[1]
+    skip: beginnings of paths that are left out. hold_out: every so many-th picture is kept for validation, its middle,
+    valid_size pixels of the damaged side. halves: large pictures are used at half size too. pairs: [damaged, clean]
+    folders below `folder` to use besides. Without `damage` the damaged picture is `scale` times smaller, by bicubic.
+    """
+    images = list(read_folder(folder, tuple(config.get("skip", ()))))
+    every, size = config["hold_out"], config["valid_size"]
+    kept = [pixels for i, pixels in enumerate(images) if i % every]
+    if config.get("halves", False):
+        kept += [shrink(pixels, 2) for pixels in kept if min(pixels.shape[:2]) >= LARGE_ENOUGH]
+    train = [_pair(pixels, scale, damage) for pixels in kept]
+    whole = size * scale + 2 * (damage.margin if damage else 0)
+    held = [_held(centre(pixels, whole), scale, damage) for pixels in images[::every] if min(pixels.shape[:2]) >= whole]
+    for damaged, clean in config.get("pairs", ()):
+        pairs = read_pairs(folder / clean, folder / damaged)
+        train += [pair for i, pair in enumerate(pairs) if i % every]
+        held += [_middle(pair, size) for pair in pairs[::every] if min(pair.clean.shape[:2]) >= size]
+    return train, held
 
 
-def as_batch(images: tuple[Pixels, ...] | list[Pixels]) -> Tensor:
-    """uint8 pictures of equal size (H, W, 3) -> float32 (B, 3, H, W) in 0..1."""
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+def centre(image: Pixels, size: int) -> Pixels:
+    """The middle of a picture, size x size."""
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    return image[top : top + size, left : left + size]
 
 
-def make_pairs(images: list[Pixels], damage: Callable[[Pixels], Pixels], scale: int) -> list[Pair]:
-    """Each picture, cut to a multiple of `scale`, beside its damaged version."""
-    return [Pair(damage(image), image[: image.shape[0] // scale * scale, : image.shape[1] // scale * scale]) for image in images]
+def _pair(image: Pixels, scale: int, damage: Damage | None) -> Pair:
+    return Pair(image, None) if damage else Pair(cut_to_multiple(image, scale), shrink(image, scale))
+
+
+def _held(image: Pixels, scale: int, damage: Damage | None) -> Pair:
+    """A pair that is the same in every run: the damage is drawn by the picture."""
+    if damage is None:
+        return _pair(image, scale, None)
+    damaged, clean = damaged_inside(image, damage, np.random.default_rng(int(image.sum())))
+    return Pair(clean, to_bytes(damaged))
+
+
+def _middle(pair: Pair, size: int) -> Pair:
+    assert pair.damaged is not None
+    return Pair(centre(pair.clean, size), centre(pair.damaged, size))

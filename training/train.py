@@ -12,35 +12,51 @@ import json
 import math
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from irestore import metrics, models
 from irestore.field import Field
 from irestore.models.trunk import Trunk
 from irestore.tiling import Tiling
-from training.data import Crops, Pair, as_batch, make_pairs, read_folder
-from training.degrade import bicubic
+from training import data, degrade
+from training.crops import Crops, Drawing, Pair, as_batch
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
+LONGEST_STEP = 5.0  # seconds that a step counts for at most: a machine put to sleep does not use up the schedule
 
 
-def forward(model: Trunk, image: Tensor) -> Tensor:
+def forward(model: Trunk, image: Tensor, precision: torch.dtype | None = None) -> Tensor:
     """The network on whole crops, with gradients: one tile. Sides are multiples of the window."""
-    return model(Field.of(image, Tiling(multiple=model.window, device=image.device))).tensor
+    tiling = Tiling(multiple=model.window, device=image.device, precision=precision)
+    result: Tensor = model(Field.of(image, tiling)).tensor
+    return result
+
+
+@torch.no_grad()
+def start_at_skip(model: Trunk) -> None:
+    """Makes the network give its input, enlarged to the nearest pixel: what it learns is the difference."""
+    last = model.conv_last if hasattr(model, "conv_last") else model.upsample[0]
+    for parameter in last.parameters():
+        parameter.zero_()
 
 
 class Schedule:
-    """How far training is, 0..1, by steps or by seconds spent in steps, whichever is further; and what follows from it."""
+    """How far training is, 0..1, by steps or by seconds in steps, whichever is further; and what follows from it."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.steps, self.seconds = config["steps"], config.get("minutes", math.inf) * 60
-        self.rate, self.warmup, self.mse_from = config["rate"], config["warmup"], config.get("mse_from", 1.0)
+        self.steps: int = config["steps"]
+        self.seconds: float = config.get("minutes", math.inf) * 60
+        self.rate: float = config["rate"]
+        self.warmup: int = config["warmup"]
 
     def progress(self, step: int, seconds: float) -> float:
         """0 at the start, 1 at the end."""
@@ -62,56 +78,50 @@ def loss_of(out: Tensor, clean: Tensor, progress: float, config: dict[str, Any])
 
 
 @torch.no_grad()
-def validate(model: Trunk, pairs: list[Pair], border: int) -> float:
-    """Mean PSNR in dB on Y of held-out pictures."""
+def validate(model: Trunk, pairs: list[Pair], device: str) -> float:
+    """Mean PSNR in dB of held-out pictures: on Y, less the border, of a network that enlarges, else on RGB."""
     scores = []
     for pair in pairs:
-        out = forward(model, as_batch([pair.damaged])).clamp(0, 1)[0].permute(1, 2, 0)
-        restored = (out * 255).round().numpy().astype(np.uint8)
-        scores.append(metrics.psnr(metrics.luma(restored), metrics.luma(pair.clean), border=border))
+        assert pair.damaged is not None
+        out = forward(model, as_batch([pair.damaged]).to(device)).clamp(0, 1)[0].permute(1, 2, 0)
+        restored = (out * 255).round().cpu().numpy().astype(np.uint8)
+        planes = (metrics.luma(restored), metrics.luma(pair.clean)) if model.scale > 1 else (restored, pair.clean)
+        scores.append(metrics.psnr(*planes, border=model.scale if model.scale > 1 else 0))
     return float(np.mean(scores))
-
-
-def centre(image: np.ndarray, size: int) -> np.ndarray:
-    """The middle of a picture, size x size."""
-    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
-    return image[top : top + size, left : left + size]
-
-
-def load_data(folder: Path, config: dict[str, Any], window: int) -> tuple[list[Pair], list[Pair]]:
-    """(training pairs, validation pairs): every `hold_out`-th picture is kept for validation, its middle only."""
-    scale = config["model"]["config"]["upscale"]
-    damage: Callable[[Any], Any] = lambda image: bicubic(image, scale)  # noqa: E731
-    skip = tuple(config["data"].get("skip", ()))
-    images = [(name, pixels) for name, pixels in read_folder(folder) if not name.startswith(skip or ("\0",))]
-    every, size = config["data"]["hold_out"], config["data"]["valid_size"] * scale
-    held = [centre(pixels, size) for _, pixels in images[::every] if min(pixels.shape[:2]) >= size]
-    kept = [pixels for i, (_, pixels) in enumerate(images) if i % every]
-    if config["data"].get("halves", False):
-        kept += [bicubic(pixels, 2) for pixels in kept if min(pixels.shape[:2]) >= 600]
-    return make_pairs(kept, damage, scale), make_pairs(held, damage, scale)
 
 
 class Run:
     """One training run in a folder: model, average, optimiser, log and checkpoint."""
 
-    def __init__(self, config: dict[str, Any], out: Path, device: str) -> None:
-        self.config, self.out, self.device = config, out, device
+    def __init__(self, config: dict[str, Any], out: Path, device: str = "cpu", precision: str = "fp32") -> None:
+        self.config, self.out, self.device, self.precision = config, out, device, PRECISIONS[precision]
         torch.manual_seed(config["train"]["seed"])
         self.model = models.build(config["model"]["architecture"], config["model"]["config"]).to(device)
+        if self.model.config.global_skip:
+            start_at_skip(self.model)
         self.average = copy.deepcopy(self.model)
-        decay, plain = [], []
-        for parameter in self.model.parameters():
-            (decay if parameter.ndim > 1 else plain).append(parameter)
-        groups = [
-            {"params": decay, "weight_decay": config["train"].get("decay", 0.0)},
-            {"params": plain, "weight_decay": 0.0},
-        ]
+        weight_decay = config["train"].get("decay", 0.0)
+        decaying = [parameter for parameter in self.model.parameters() if parameter.ndim > 1]
+        others = [parameter for parameter in self.model.parameters() if parameter.ndim <= 1]
+        groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99))
         self.step, self.seconds = 0, 0.0
         out.mkdir(parents=True, exist_ok=True)
         if (out / "checkpoint.pt").exists():
             self.resume()
+
+    def start_from(self, path: Path) -> list[str]:
+        """Takes the tensors of a weights file that fit by name and shape; the names of those that do not.
+
+        Does nothing in a run that has begun already.
+        """
+        if self.step:
+            return []
+        given, own = load_file(path), self.model.state_dict()
+        fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
+        for network in (self.model, self.average):
+            network.load_state_dict(own | {name: value.to(own[name]) for name, value in fitting.items()})
+        return sorted(own.keys() - fitting.keys())
 
     def resume(self) -> None:
         """Goes on from the folder's checkpoint."""
@@ -132,8 +142,7 @@ class Run:
         }
         torch.save(state, self.out / "checkpoint.tmp")
         (self.out / "checkpoint.tmp").replace(self.out / "checkpoint.pt")
-        config = self.config
-        told = {**config["model"], "task": config["task"], "scale": config["model"]["config"]["upscale"]}
+        told = {**self.config["model"], "task": self.config["task"], "scale": self.model.scale}
         weights = {name: value.contiguous().cpu() for name, value in self.average.state_dict().items()}
         save_file(weights, self.out / "weights.tmp", metadata={"irestore": json.dumps(told)})
         (self.out / "weights.tmp").replace(self.out / "weights.safetensors")
@@ -145,32 +154,39 @@ class Run:
             file.write(line + "\n")
         print(line, flush=True)
 
-    def train(self, crops: Crops, held: list[Pair]) -> None:
-        """Trains to the end of the schedule."""
+    def train(self, batches: Iterable[tuple[Tensor, Tensor]], held: list[Pair]) -> None:
+        """Trains to the end of the schedule; `batches` begins with that of the present step."""
         settings, schedule = self.config["train"], Schedule(self.config["train"])
-        border, total = self.config["model"]["config"]["upscale"], 0.0
-        progress, saved = schedule.progress(self.step, self.seconds), self.step
-        while progress < 1:
-            start = time.monotonic()
-            for group in self.optimiser.param_groups:
-                group["lr"] = schedule.learning_rate(self.step, progress)
-            damaged, clean = crops.draw()
-            loss = loss_of(forward(self.model, damaged.to(self.device)), clean.to(self.device), progress, settings)
-            self.optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self.model.parameters(), settings["clip"])
-            self.optimiser.step()
-            self.update_average(min(settings["ema"], (self.step + 1) / (self.step + 10)))
+        label = "psnr_y" if self.model.scale > 1 else "psnr"
+        total, saved, start = 0.0, self.step, time.monotonic()
+        for damaged, clean in batches:
+            progress = schedule.progress(self.step, self.seconds)
+            if progress >= 1:
+                return
+            total += self.learn(damaged, clean, schedule.learning_rate(self.step, progress), progress)
             self.step += 1
-            self.seconds += min(time.monotonic() - start, 5.0)  # a machine put to sleep does not use up the schedule
-            progress, total = schedule.progress(self.step, self.seconds), total + loss.item()
+            self.seconds += min(time.monotonic() - start, LONGEST_STEP)
+            progress = schedule.progress(self.step, self.seconds)
             if self.step % settings["valid_every"] == 0 or progress >= 1:
-                score = validate(self.average, held, border)
-                self.log(
-                    loss=round(total / (self.step - saved), 6), psnr_y=round(score, 3), progress=round(progress, 4)
-                )
+                score = validate(self.average, held, self.device)
+                mean_loss = total / (self.step - saved)
+                self.log(loss=round(mean_loss, 6), **{label: round(score, 3)}, progress=round(progress, 4))
                 self.save()
                 total, saved = 0.0, self.step
+            start = time.monotonic()
+
+    def learn(self, damaged: Tensor, clean: Tensor, rate: float, progress: float) -> float:
+        """One step of the optimiser; the loss before it."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        out = forward(self.model, damaged.to(self.device), self.precision)
+        loss = loss_of(out, clean.to(self.device), progress, self.config["train"])
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config["train"]["clip"])
+        self.optimiser.step()
+        self.update_average(min(self.config["train"]["ema"], (self.step + 1) / (self.step + 10)))
+        return loss.item()
 
     @torch.no_grad()
     def update_average(self, keep: float) -> None:
@@ -179,26 +195,47 @@ class Run:
             old.lerp_(new, 1 - keep)
 
 
-def main() -> None:
+def pictures(config: dict[str, Any], folder: Path, model: Trunk) -> tuple[Crops, list[Pair]]:
+    """What the config trains and validates with. Raises ValueError where crops are no whole windows."""
+    settings = config["data"]
+    for key in ("size", "valid_size"):
+        if settings[key] % model.window:
+            raise ValueError(f"[data] {key} = {settings[key]}: must be a multiple of the window, {model.window}")
+    damage = degrade.build(config["degradation"]) if "degradation" in config else None
+    train, held = data.load(folder, settings, model.scale, damage)
+    optional = {key: settings[key] for key in ("grey", "paired") if key in settings}
+    drawing = Drawing(
+        scale=model.scale, size=settings["size"], batch=settings["batch"], seed=config["train"]["seed"], **optional
+    )
+    return Crops(train, drawing, damage), held
+
+
+def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("config", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="folder of clean pictures, searched recursively")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run: checkpoint, log, weights")
+    parser.add_argument("--init", type=Path, help="weights to start from, where names and shapes agree")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the arithmetic in training")
     parser.add_argument("--threads", type=int, help="CPU threads")
-    options = parser.parse_args()
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw crops ahead of a fast device")
+    options = parser.parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
-    config = tomllib.loads(options.config.read_text())
-    run = Run(config, options.out, options.device)
-    pairs, held = load_data(options.data, config, run.model.window)
-    data = config["data"]
-    crops = Crops(
-        pairs, scale=run.model.scale, size=data["size"], batch=data["batch"], seed=config["train"]["seed"] + run.step
-    )
-    run.log(pictures=len(pairs), held_out=len(held), parameters=sum(p.numel() for p in run.model.parameters()))
-    run.train(crops, held)
+    text = options.config.read_text(encoding="utf-8")
+    config = tomllib.loads(text)
+    run = Run(config, options.out, options.device, options.precision)
+    (options.out / "config.toml").write_text(text, encoding="utf-8")
+    fresh = run.start_from(options.init) if options.init else []
+    crops, held = pictures(config, options.data, run.model)
+    parameters = sum(p.numel() for p in run.model.parameters())
+    name = torch.cuda.get_device_name() if options.device.startswith("cuda") else options.device
+    told = {"pictures": len(crops.pairs), "held_out": len(held), "parameters": parameters, "device": name}
+    run.log(**told, **({"init": options.init.name, "fresh": fresh} if options.init else {}))
+    numbers = range(run.step, config["train"]["steps"])
+    run.train(DataLoader(crops, batch_size=None, sampler=numbers, num_workers=options.workers), held)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,318 @@
+"""The recipe: what is drawn, that a run can be cut off and resumed, and that its export is what irestore loads."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from skimage import data as skimage_data
+
+from irestore import degrade, models, weights
+from irestore.weights.manifest import read
+from training import data, train
+from training.crops import Crops, Drawing, Pair, as_batch, to_grey
+from training.degrade import Jpeg, Noise, build
+from training.export import main as export
+
+CONFIGS = sorted(Path(train.__file__).with_name("configs").glob("*.toml"))
+PHOTOS = {"astronaut": skimage_data.astronaut(), "cat": skimage_data.chelsea(), "coffee": skimage_data.coffee()}
+TINY = """
+task = "{task}"
+[model]
+architecture = "heart"
+[model.config]
+upscale = {upscale}
+embed_dim = 8
+depths = [2]
+num_heads = [2]
+window_size = 8
+compress_ratio = 2
+squeeze_factor = 4
+rank = 2
+rib_hidden_dim = 4
+rib_n_freqs = 2
+upsampler = "pixelshuffledirect"
+global_skip = true
+[data]
+size = 16
+batch = 2
+hold_out = 2
+valid_size = 16
+{data}
+[train]
+seed = 1
+steps = {steps}
+rate = 1e-3
+warmup = 2
+clip = 1.0
+ema = 0.9
+mse_from = 0.5
+valid_every = 2
+[release]
+name = "tiny"
+description = "A test."
+licence = "CC0-1.0"
+training_data = "Three photographs of scikit-image"
+{more}
+"""
+NOISE = '[degradation]\nname = "noise"\n'
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of three small photographs, and a pair of folders in it."""
+    folder = tmp_path / "photos"
+    for name, pixels in PHOTOS.items():
+        for below, image in (("", pixels), ("pairs/clean", pixels[:40, :50]), ("pairs/blurred", pixels[:40, :50] // 2)):
+            (folder / below).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[:120, :130]).save(folder / below / f"{name}.png")
+    return folder
+
+
+def write_config(
+    path: Path, *, task: str = "sr", upscale: int = 2, steps: int = 4, extra: str = "", more: str = ""
+) -> Path:
+    path.write_text(TINY.format(task=task, upscale=upscale, steps=steps, data=extra, more=more))
+    return path
+
+
+def run(config: Path, photos: Path, out: Path, *more: str) -> list[dict[str, Any]]:
+    """Trains; the lines of the log."""
+    train.main([str(config), "--data", str(photos), "--out", str(out), *more])
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+# --- pictures and crops
+
+
+def drawing(**changes: Any) -> Drawing:
+    return Drawing(**{"scale": 1, "size": 32, "batch": 4, "seed": 3} | changes)
+
+
+def test_a_crop_of_a_pair_is_the_same_place_in_both():
+    pairs = [
+        Pair(np.repeat(np.repeat(image, 3, 0), 3, 1), image) for image in (PHOTOS["cat"][:60, :50], PHOTOS["coffee"])
+    ]
+    damaged, clean = Crops(pairs, drawing(scale=3, batch=8, size=24))[5]
+    assert damaged.shape == (8, 3, 24, 24)
+    assert torch.equal(torch.nn.functional.interpolate(damaged, scale_factor=3), clean)
+
+
+def test_a_batch_depends_on_its_number_and_the_seed_only():
+    crops = [Crops([Pair(PHOTOS["cat"], None)], drawing(seed=seed), Noise()) for seed in (3, 3, 4)]
+    assert all(torch.equal(a, b) for a, b in zip(crops[0][7], crops[1][7], strict=True))
+    assert not torch.equal(crops[0][7][1], crops[0][8][1])
+    assert not torch.equal(crops[0][7][1], crops[2][7][1])
+
+
+def test_damage_is_done_to_the_crop_and_its_margin_cut_off():
+    damage = Jpeg(quality=(10, 10), double=0, shifted=0, full_chroma=0, clean=0)
+    damaged, clean = Crops([Pair(PHOTOS["cat"], None)], drawing(size=64, batch=8), damage)[0]
+    error = (damaged - clean).abs().mean((1, 2, 3))
+    assert damaged.shape == clean.shape == (8, 3, 64, 64)
+    assert error.min() > 0.001
+    across = (damaged[..., 1:] - damaged[..., :-1]).abs().mean((0, 1, 2))
+    assert across[7::8].mean() > 1.2 * across[3::8].mean()  # the grid still begins at the corner
+
+
+def test_grey_crops_are_grey_on_both_sides():
+    damaged, clean = Crops([Pair(PHOTOS["cat"], None)], drawing(batch=40, grey=0.5), Noise(camera=0, clean=0))[0]
+    grey = [(image == image[:, :1]).all((1, 2, 3)) for image in (damaged, clean)]
+    assert torch.equal(*grey)
+    assert 8 < grey[0].sum() < 32
+    assert to_grey(np.full((2, 2, 3), 99, np.uint8)).tolist() == [[99, 99], [99, 99]]
+
+
+def test_pairs_are_drawn_as_often_as_asked():
+    pairs = [Pair(PHOTOS["cat"], None), Pair(PHOTOS["coffee"], PHOTOS["coffee"])]
+    crops = Crops([*pairs, *pairs[:1]], drawing(paired=0.3), Noise())
+    assert crops.share[1] == pytest.approx(0.3)
+    assert crops.share.sum() == pytest.approx(1)
+
+
+def test_pictures_too_small_are_left_out_and_none_is_an_error():
+    small = Pair(PHOTOS["cat"][:40, :40], None)
+    assert len(Crops([small, Pair(PHOTOS["cat"], None)], drawing(), Noise()).pairs) == 1
+    with pytest.raises(ValueError, match="no picture is large enough for crops of 32 pixels"):
+        Crops([small], drawing(), Noise())
+    with pytest.raises(ValueError, match="name a degradation"):
+        Crops([small], drawing())
+
+
+def test_a_batch_of_bytes_floats_and_grey_is_in_0_to_1():
+    images = [np.full((2, 2, 3), 255, np.uint8), np.full((2, 2), 51.0, np.float32)]
+    assert as_batch(images)[:, :, 0, 0].tolist() == [[1, 1, 1], [pytest.approx(0.2)] * 3]
+
+
+def test_pictures_are_read_skipped_halved_and_held_out(photos: Path):
+    Image.fromarray(PHOTOS["cat"][:100, :80]).save(photos / "lossy.jpg")
+    shapes = [image.shape for image in data.read_folder(photos, ("pairs/",))]
+    assert shapes == [(120, 130, 3)] * 3 + [(50, 40, 3)]
+    config = {"hold_out": 2, "valid_size": 20, "skip": ["pairs/"], "pairs": [["pairs/blurred", "pairs/clean"]]}
+    kept, held = data.load(photos, config, 1, Noise(clean=0))
+    assert [pair.damaged is None for pair in kept] == [True, True, False]
+    assert [pair.clean.shape for pair in held] == [(20, 20, 3)] * 4
+    again = data.load(photos, config, 1, Noise(clean=0))[1]
+    for pair, other in zip(held, again, strict=True):
+        assert pair.damaged is not None
+        assert np.array_equal(pair.damaged, other.damaged)
+        assert not np.array_equal(pair.damaged, pair.clean)
+
+
+def test_sr_pairs_are_matlab_s(photos: Path):
+    kept, _ = data.load(photos, {"hold_out": 2, "valid_size": 16, "skip": ["pairs/"]}, 4, None)
+    assert kept[0].damaged is not None
+    assert np.array_equal(kept[0].damaged, degrade.shrink(PHOTOS["cat"][:120, :128], 4))
+    assert kept[0].clean.shape == (120, 128, 3)
+
+
+def test_folders_that_do_not_fit_are_errors(photos: Path, tmp_path: Path):
+    (photos / "pairs/clean/cat.png").unlink()
+    with pytest.raises(ValueError, match="cat is in one folder only"):
+        data.read_pairs(photos / "pairs/clean", photos / "pairs/blurred")
+    with pytest.raises(ValueError, match="no PNG"):
+        list(data.read_folder(tmp_path / "nowhere"))
+
+
+# --- runs
+
+
+@pytest.mark.parametrize("more", ["", NOISE], ids=["sr", "denoise"])
+def test_a_run_cut_off_and_resumed_is_the_run_that_was_not(tmp_path: Path, photos: Path, more: str):
+    kind = {"task": "denoise", "upscale": 1} if more else {}
+    long = write_config(tmp_path / "long.toml", steps=6, more=more, **kind)
+    whole = run(long, photos, tmp_path / "whole")
+    text = long.read_text()
+    cut = train.Run(tomllib.loads(text), tmp_path / "cut")
+    crops, held = train.pictures(cut.config, photos, cut.model)
+    cut.train((crops[number] for number in range(3)), held)  # the third step is not saved, so it is done again
+    resumed = run(long, photos, tmp_path / "cut")
+    for name in ("weights.safetensors", "checkpoint.pt"):
+        assert (tmp_path / "cut" / name).exists()
+    one, two = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    scores = [[line["loss"] for line in log if "loss" in line] for log in (whole, resumed)]
+    assert scores[0] == scores[1]
+    assert [line["step"] for line in whole if "loss" in line] == [2, 4, 6]
+    assert (tmp_path / "cut/config.toml").read_text() == text
+
+
+def test_training_learns(tmp_path: Path, photos: Path):
+    """To make dark pictures bright again."""
+    only = 'skip = ["astronaut", "cat", "coffee", "pairs"]\npairs = [["pairs/blurred", "pairs/clean"]]'
+    config = write_config(tmp_path / "c.toml", task="deblur", upscale=1, steps=20, extra=only)
+    log = run(config, photos, tmp_path / "out")
+    scores = [line["psnr"] for line in log if "psnr" in line]
+    assert scores[-1] > scores[0] + 2
+
+
+@pytest.mark.parametrize("upsampler", ["pixelshuffledirect", "pixelshuffle"])
+def test_a_network_with_a_skip_begins_by_changing_nothing(tmp_path: Path, upsampler: str):
+    text = write_config(tmp_path / "c.toml").read_text().replace("pixelshuffledirect", upsampler)
+    model = train.Run(tomllib.loads(text), tmp_path / "out").model
+    image = torch.rand(1, 3, 16, 24)
+    assert torch.equal(train.forward(model, image), torch.nn.functional.interpolate(image, scale_factor=2))
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path, photos: Path):
+    config = write_config(tmp_path / "c.toml", steps=2)
+    run(config, photos, tmp_path / "out")
+    before = (tmp_path / "out/weights.safetensors").read_bytes()
+    log = run(config, photos, tmp_path / "out")
+    assert (tmp_path / "out/weights.safetensors").read_bytes() == before
+    assert "loss" not in log[-1]
+
+
+def test_a_run_starts_from_the_weights_that_fit(tmp_path: Path, photos: Path):
+    run(write_config(tmp_path / "x2.toml", steps=2), photos, tmp_path / "x2")
+    start = load_file(tmp_path / "x2/weights.safetensors")
+    config = tomllib.loads(write_config(tmp_path / "x3.toml", upscale=3).read_text())
+    begun = train.Run(config, tmp_path / "x3")
+    assert begun.start_from(tmp_path / "x2/weights.safetensors") == ["upsample.0.bias", "upsample.0.weight"]
+    for network in (begun.model, begun.average):
+        state = network.state_dict()
+        assert all(torch.equal(state[key], start[key]) for key in start if not key.startswith("upsample"))
+    begun.step = 1
+    assert begun.start_from(tmp_path / "x2/weights.safetensors") == []
+    log = run(tmp_path / "x3.toml", photos, tmp_path / "new", "--init", str(tmp_path / "x2/weights.safetensors"))
+    assert log[0]["fresh"] == ["upsample.0.bias", "upsample.0.weight"]
+
+
+def test_the_schedule_ends_by_steps_or_by_time():
+    schedule = train.Schedule({"steps": 100, "minutes": 1, "rate": 1.0, "warmup": 10})
+    assert schedule.progress(50, 0) == 0.5
+    assert schedule.progress(50, 45) == 0.75
+    assert schedule.progress(500, 0) == schedule.progress(0, 500) == 1
+    rates = [schedule.learning_rate(step, step / 100) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == max(rates)
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+    assert rates[100] == pytest.approx(0.01)
+
+
+def test_a_crop_that_is_no_whole_window_is_refused(tmp_path: Path, photos: Path):
+    config = tomllib.loads(write_config(tmp_path / "c.toml").read_text())
+    config["data"]["size"] = 20
+    with pytest.raises(ValueError, match=r"\[data\] size = 20: must be a multiple of the window, 8"):
+        train.pictures(config, photos, train.Run(config, tmp_path / "out").model)
+
+
+# --- export
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_the_export_is_what_the_manifest_says_and_irestore_loads(tmp_path: Path, photos: Path, capsys, precision: str):
+    config = write_config(tmp_path / "c.toml", task="denoise", upscale=1, steps=2, more=NOISE)
+    run(config, photos, tmp_path / "out")
+    capsys.readouterr()
+    target = tmp_path / "tiny.safetensors"
+    export([str(tmp_path / "out"), "--out", str(target), "--precision", precision, "--card", str(tmp_path / "card.md")])
+    (tmp_path / "weights.toml").write_text(capsys.readouterr().out.replace("bundled = true\n", ""))
+    (entry,) = read(tmp_path / "weights.toml")
+    assert (entry.name, entry.task, entry.scale, entry.licence) == ("tiny", "denoise", 1, "CC0-1.0")
+    assert entry.size_bytes == target.stat().st_size
+    own = weights.from_file(target)
+    assert (own.architecture, own.config, own.task, own.scale) == ("heart", entry.config, "denoise", 1)
+    for loaded in (weights.load(entry), weights.load(own)):
+        state = loaded.state_dict()
+        trained = load_file(tmp_path / "out/weights.safetensors")
+        assert state.keys() == trained.keys()
+        assert all(torch.allclose(state[key], trained[key], rtol=1e-3, atol=1e-6) for key in trained)
+        assert precision == "fp16" or all(torch.equal(state[key], trained[key]) for key in trained)
+    card = (tmp_path / "card.md").read_text()
+    for part in ("# tiny", "CC0-1.0", "Three photographs", entry.sha256, "name noise", "2 steps", "PSNR on RGB"):
+        assert str(part) in card
+
+
+def test_a_run_that_does_not_say_what_it_is_is_not_exported(tmp_path: Path):
+    (tmp_path / "run").mkdir()
+    save_file({"a": torch.zeros(1)}, tmp_path / "run/weights.safetensors")
+    (tmp_path / "run/config.toml").write_text('[release]\nname = "x"\n')
+    with pytest.raises(ValueError, match="lacks architecture, config, task, scale"):
+        export([str(tmp_path / "run"), "--out", str(tmp_path / "x.safetensors")])
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_is_whole(path: Path):
+    config = tomllib.loads(path.read_text())
+    model = models.build(config["model"]["architecture"], config["model"]["config"])
+    assert 300_000 <= sum(parameter.numel() for parameter in model.parameters()) <= 1_000_000
+    assert (model.scale > 1) == (config["task"] == "sr")
+    assert ("degradation" in config) == (config["task"] != "sr")
+    if "degradation" in config:
+        build(config["degradation"])
+    assert config["task"] in weights.TASKS
+    for key in ("size", "valid_size"):
+        assert config["data"][key] % model.window == 0
+    assert train.Schedule(config["train"]).steps > 0
+    assert config["release"].keys() == {"name", "description", "licence", "training_data"}
+
+
+def test_there_is_a_config_for_every_task_and_scale():
+    kinds = {path.stem for path in CONFIGS}
+    assert {"sr_x2", "sr_x3", "sr_x4", *(set(weights.TASKS) - {"sr"})} <= kinds

@@ -79,7 +79,10 @@ class TestJpegXl:
         block[0x010F] = "Abc"
         given = picture(8, 8, metadata=Metadata(exif=block.tobytes().removeprefix(b"Exif\0\0")))
         content = encode(given, "jxl", SaveOptions(provenance="irestore/1 test"))
+        assert header(content) == header(encode(given, "jxl", SaveOptions(metadata="strip")))
         assert read_provenance(io.BytesIO(content)) == "irestore/1 test"
+        assert read_provenance(io.BytesIO(encode(given, "jxl"))) is None
+        assert read_provenance(io.BytesIO(JXL_START)) is None
         exif = Image.Exif()
         exif.load(load(io.BytesIO(content)).metadata.exif or b"")
         assert exif[0x010F] == "Abc"

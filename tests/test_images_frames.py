@@ -164,3 +164,24 @@ def test_readers_can_take_turns(tmp_path: Path) -> None:
         thread.start()
         thread.join(timeout=20)
         assert len(found) == 1
+
+
+def test_a_failure_between_frames_is_not_taken_for_one_of_writing(tmp_path: Path) -> None:
+    class MineError(Exception):
+        pass
+
+    def failing() -> object:
+        yield frames()[0]
+        raise MineError
+
+    for name in ("a.png", "a.tif"):
+        with pytest.raises(MineError):
+            save_frames(failing(), tmp_path / name)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_note_is_told_once(tmp_path: Path) -> None:
+    cmyk = [Image.fromarray(noise(8, 8, 3)).convert("CMYK") for _ in range(3)]
+    cmyk[0].save(tmp_path / "pages.tif", save_all=True, append_images=cmyk[1:])
+    told = [frame.notes for frame in load_frames(tmp_path / "pages.tif", ALL)]
+    assert told == [("CMYK without a CMYK profile; colours were converted by the plain formula",), (), ()]

@@ -292,3 +292,22 @@ def test_png_texts_of_other_tools_are_kept() -> None:
     text = {"Raw profile type iptc": "\niptc\n 3\n616263", "parameters": "Steps: 20", "Author": "Jörg"}
     found = load(io.BytesIO(encode(picture(4, 4, metadata=Metadata(text=text)), "png")))
     assert dict(found.metadata.text) == text
+
+
+def test_exif_in_the_manner_of_old_pngs() -> None:
+    """ImageMagick wrote it as hexadecimal text; damaged text is no EXIF, but no reason to refuse the picture."""
+    block = b"Exif\0\0" + exif(orientation=6)
+    for digits, width in ((block.hex(), 4), ("xyz", 6)):
+        text = f"Raw profile type exif\0\nexif\n{len(block):8}\n{digits}\n"
+        found = load(io.BytesIO(png(noise(4, 6, 3), before=chunk(b"tEXt", text.encode()))))
+        assert found.width == width
+        assert (found.metadata.exif == exif(orientation=6)) == (width == 4)
+
+
+def test_xmp_need_not_be_utf_8() -> None:
+    packet = "<x:xmpmeta/>".encode("utf-16")
+    for name in FORMATS:
+        content = encode(
+            picture(4, 4, depth=16 if "16" in name else 8, metadata=Metadata(xmp=packet)), name.removesuffix("16")
+        )
+        assert packet in content

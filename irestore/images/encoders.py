@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image, PngImagePlugin
 
-from ..errors import IrestoreError, UsageError, WriteError
+from ..errors import UsageError, WriteError
 from . import png, tiff_write
 from .border import need_jxl, one_line
 from .exif import provenance_of, provenance_of_text
@@ -20,21 +20,17 @@ DEFAULT_QUALITY = {"jpg": 95, "webp": 90, "avif": 85, "jxl": 90}
 LEAST_KEPT_QUALITY = 90
 """A JPEG is compressed as it was, but no more strongly than this: what was restored must survive its saving."""
 
-_XMP_KEY = "XML:com.adobe.xmp"
+_XMP_KEY = b"XML:com.adobe.xmp"
 
 
 def encode_frames(pictures: Iterable[Picture], stream: BinaryIO, name: str, options: SaveOptions) -> tuple[str, ...]:
     """The pictures in `stream` as one file of format `name`; returns what it could not hold, one line each.
 
-    Raises UsageError as `check_target` and for frames in a format of single pictures, WriteError for anything else.
+    Raises UsageError as `check_target` and for frames in a format of single pictures, WriteError for what cannot be
+    encoded, OSError where `stream` cannot be written, and whatever taking the pictures raises.
     """
     notes: list[str] = []
-    try:
-        _encode((sheet(picture, name, options, notes) for picture in pictures), stream, name, options)
-    except (IrestoreError, OSError):
-        raise
-    except Exception as error:  # encoders raise nearly anything for what they cannot write
-        raise WriteError(f"cannot be written as {name} ({one_line(error)})") from error
+    _encode((sheet(picture, name, options, notes) for picture in pictures), stream, name, options)
     return tuple(dict.fromkeys(notes))
 
 
@@ -66,7 +62,12 @@ def _save(ready: Sheet, rest: list[Sheet], stream: BinaryIO, pillow: str, **opti
         options["duration"] = [round(each.metadata.duration or 0) for each in (ready, *rest)]
         if metadata.loop is not None and not (pillow == "GIF" and metadata.loop == 1):
             options["loop"] = metadata.loop
-    image.save(stream, pillow, **options)
+    try:
+        image.save(stream, pillow, **options)
+    except OSError:
+        raise  # of the disk, mostly: the caller knows the file
+    except Exception as error:  # encoders raise nearly anything for what they cannot write
+        raise WriteError(f"cannot be written as {pillow} ({one_line(error)})") from error
 
 
 def alike(images: list[Image.Image]) -> list[Image.Image]:
@@ -84,7 +85,7 @@ def _png(ready: Sheet, rest: list[Sheet], stream: BinaryIO, options: SaveOptions
     for name, content in metadata.png_colour:
         info.add(name, content)
     if metadata.xmp:
-        info.add_itxt(_XMP_KEY, metadata.xmp.decode("utf-8", "surrogateescape"))
+        info.add(b"iTXt", _XMP_KEY + bytes(5) + metadata.xmp)  # not compressed, in no language, byte for byte
     for key, value in metadata.text.items():
         info.add_text(key, value)
     if ready.samples.itemsize == 2 and not rest:
@@ -145,7 +146,12 @@ def _avif(ready: Sheet, rest: list[Sheet], stream: BinaryIO, options: SaveOption
 def _jxl(ready: Sheet, rest: list[Sheet], stream: BinaryIO, options: SaveOptions) -> None:
     need_jxl()
     quality = options.quality or DEFAULT_QUALITY["jxl"]
-    chosen = {"xmp": ready.metadata.xmp} if ready.metadata.xmp else {}
+    metadata = ready.metadata
+    chosen = {"xmp": metadata.xmp} if metadata.xmp else {}
+    if metadata.exif:
+        chosen["exif"] = (
+            bytes(4) + metadata.exif
+        )  # its box starts with the offset of the block, which Pillow leaves out
     _save(ready, rest, stream, "JXL", lossless=bool(options.lossless), quality=quality, use_container=True, **chosen)
 
 

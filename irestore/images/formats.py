@@ -14,7 +14,6 @@ from .options import SaveOptions
 class Format:
     """What one file format can hold."""
 
-    pillow: str
     suffixes: tuple[str, ...]
     max_side: int  # pixels
     alpha: bool = True
@@ -30,9 +29,8 @@ class Format:
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        "png": Format("PNG", (".png", ".apng"), 2**31 - 1, depths=(8, 16), frames=True),
+        "png": Format((".png", ".apng"), 2**31 - 1, depths=(8, 16), frames=True),
         "jpg": Format(
-            "JPEG",
             (".jpg", ".jpeg", ".jpe", ".jfif"),
             65500,
             alpha=False,
@@ -40,11 +38,11 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             lossless=False,
             metadata_bytes=65_480,
         ),
-        "webp": Format("WEBP", (".webp",), 16383, grey=False, grey_alpha=False, lossy=True, frames=True),
-        "tiff": Format("TIFF", (".tif", ".tiff"), 2**31 - 1, depths=(8, 16), frames=True),
-        "avif": Format("AVIF", (".avif",), 32768, grey_alpha=False, lossy=True, lossless=False, frames=True),
-        "jxl": Format("JXL", (".jxl",), 2**30 - 1, lossy=True, profiles=False),
-        "gif": Format("GIF", (".gif",), 65535, grey_alpha=False, frames=True, profiles=False),
+        "webp": Format((".webp",), 16383, grey=False, grey_alpha=False, lossy=True, frames=True),
+        "tiff": Format((".tif", ".tiff"), 2**31 - 1, depths=(8, 16), frames=True),
+        "avif": Format((".avif",), 32768, grey_alpha=False, lossy=True, lossless=False, frames=True),
+        "jxl": Format((".jxl",), 2**30 - 1, lossy=True, profiles=False),
+        "gif": Format((".gif",), 65535, grey_alpha=False, frames=True, profiles=False),
     }
 )
 """Keys are what users write after `-f`. libjpeg stops at 65500 pixels a side though the format says 65535;

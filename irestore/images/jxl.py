@@ -3,8 +3,8 @@
 ISO/IEC 18181-1, annex D: numbers of varying width, lowest bit first.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 _CODESTREAM = b"\xff\x0a"
 _CONTAINER = b"\x00\x00\x00\x0cJXL \x0d\x0a\x87\x0a"
@@ -25,7 +25,7 @@ class Header:
 
 def header(start: bytes) -> Header | None:
     """The header in the first bytes of a file; None where they are not those of a JPEG XL picture."""
-    codestream = next(_codestreams(start), b"")
+    codestream = _codestream(start)
     if not codestream.startswith(_CODESTREAM):
         return None
     bits = _Bits(codestream[len(_CODESTREAM) :])
@@ -37,18 +37,38 @@ def header(start: bytes) -> Header | None:
     return Header(width, height, animated, depth)
 
 
-def _codestreams(start: bytes) -> Iterator[bytes]:
+def _codestream(start: bytes) -> bytes:
+    """The first bytes of the codestream: the file itself, or in a container one box or the sum of several."""
     if not start.startswith(_CONTAINER):
-        yield start
-        return
-    at = 0
+        return start
+    found, at = b"", 0
     while at + 8 <= len(start):
         length, name = int.from_bytes(start[at : at + 4]), start[at + 4 : at + 8]
+        end = at + length if length else len(start)
         if name in (b"jxlc", b"jxlp"):
-            yield start[at + (8 if name == b"jxlc" else 12) :]
-        if length < 8:  # the last box, or one too long to be in the way
-            return
-        at += length
+            found += start[at + (8 if name == b"jxlc" else 12) : end]
+        if length < 8:  # the last box, or one too long to end within these bytes
+            break
+        at = end
+    return found
+
+
+def exif(stream: BinaryIO) -> bytes | None:
+    """The EXIF block of a file, found without decoding; None where it has none, or it is compressed."""
+    stream.seek(0)
+    if stream.read(len(_CONTAINER)) != _CONTAINER:
+        return None
+    stream.seek(0)
+    while len(head := stream.read(8)) == 8:
+        length = int.from_bytes(head[:4])
+        if head[4:] == b"Exif":
+            content = stream.read(length - 8 if length else -1)
+            plain = content.startswith((b"II*\0", b"MM\0*"))  # without the offset that the standard asks for
+            return content if plain else content[4 + int.from_bytes(content[:4]) :]
+        if length < 8:
+            return None
+        stream.seek(length - 8, 1)
+    return None
 
 
 class _Bits:

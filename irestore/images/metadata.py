@@ -60,9 +60,11 @@ def exif_of(image: Image.Image) -> bytes | None:
     exif = image.info.get("exif")
     if isinstance(exif, bytes):
         return exif.removeprefix(_EXIF_HEAD) or None
-    if "Raw profile type exif" in image.info:  # PNG before it had an eXIf chunk
-        return image.getexif().tobytes().removeprefix(_EXIF_HEAD) or None
-    return None
+    raw = image.info.get("Raw profile type exif")  # PNG before it had an eXIf chunk: a head of three lines, then hex
+    try:
+        return bytes.fromhex("".join(str(raw).split("\n")[3:])).removeprefix(_EXIF_HEAD) or None
+    except ValueError:
+        return None
 
 
 def read_metadata(image: Image.Image, oriented: bool, notes: list[str]) -> Metadata:

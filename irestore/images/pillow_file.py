@@ -9,7 +9,7 @@ import numpy as np
 from PIL import ImageFile
 
 from ..errors import ReadError
-from . import png
+from . import jxl, png
 from .border import open_image
 from .decode import Decoded, decode, unit
 from .exif import orientation, provenance_of, provenance_of_text
@@ -70,7 +70,7 @@ class PillowFile:
     def pictures(self) -> Iterator[Picture]:
         """The frames, each composed over those before it where the format asks for that."""
         count = self.frames
-        if self._image.format == "MPO":
+        if self._image.format in ("MPO", "HEIF") and getattr(self._image, "n_frames", 1) > 1:
             self._notes.append("it has further pictures behind the photograph, which were not kept")
         for i in range(count):
             if i or count > 1:
@@ -130,6 +130,9 @@ class PillowFile:
             header = self._header()
             at = header.find(_JP2_CODESTREAM)
             return (header[at + _JP2_DEPTH_AT] & 0x7F) + 1 if 0 <= at < len(header) - _JP2_DEPTH_AT else 8
+        if image.format == "JXL":
+            found = jxl.header(self._header())
+            return found.depth if found else 8
         return 16 if ";16" in png.raw_mode(image) else 8
 
     def _av1_flags(self) -> int:
@@ -163,6 +166,8 @@ class PillowFile:
         self._stream.seek(tile.offset)
         wide = ">u2" if peak > 255 else "u1"
         content = self._stream.read(width * height * 3 * np.dtype(wide).itemsize)
+        if len(content) < width * height * 3 * np.dtype(wide).itemsize:
+            raise EOFError("its pixels end too early")
         samples = np.frombuffer(content, wide).reshape(height, width, 3)
         scaled = (samples.astype(np.uint32) * 65535 + peak // 2) // peak
         return Decoded(scaled.clip(0, 65535).astype(np.uint16), None)

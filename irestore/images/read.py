@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from ..errors import ReadError
+from . import jxl
 from .border import Source, foreign, opened
+from .exif import provenance_of
 from .options import LOAD, LOAD_ALL, LoadOptions
 from .picture import Info, Picture
 from .pillow_file import PillowFile
@@ -14,6 +16,7 @@ from .tiff_file import TiffFile
 
 _BYTES_PER_PIXEL = 16  # no picture is larger: four 16-bit samples, twice
 _HEADER_BYTES = 64 * 2**20  # room for profiles and notes
+_JXL_BYTES = 4096  # in which the header of a JPEG XL stands
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 File = PillowFile | TiffFile
@@ -57,6 +60,7 @@ def load_frames(source: Source, options: LoadOptions = LOAD_ALL) -> Iterator[Pic
     limit = options.max_pixels
     with opened(source, _most_bytes(limit)) as (stream, name), contextlib.ExitStack() as stack:
         notes: list[str] = []
+        told: set[str] = set()
         with foreign(name, limit, notes):
             file = stack.enter_context(contextlib.closing(_file(stream, name, notes)))
             _check_size(file, name, options, frames=file.frames)
@@ -66,15 +70,21 @@ def load_frames(source: Source, options: LoadOptions = LOAD_ALL) -> Iterator[Pic
                 picture = next(pictures, None)
             if picture is None:
                 return
-            yield dataclasses.replace(picture, notes=tuple(notes))
-            notes.clear()
+            fresh = tuple(note for note in dict.fromkeys(notes) if note not in told)
+            told.update(fresh)
+            yield dataclasses.replace(picture, notes=fresh)
 
 
 def read_provenance(source: Source) -> str | None:
     """The provenance tag of a file that irestore wrote; None for any other file, readable or not. Decodes no pixel."""
+    limit = _most_bytes(LOAD.max_pixels)
     try:
-        with _open(source, LOAD, []) as (file, _, _):
-            return file.provenance
+        with opened(source, limit) as (stream, name), foreign(name, LOAD.max_pixels, []):
+            if jxl.header(stream.read(_JXL_BYTES)) is not None:  # whose decoder cannot but decode
+                return provenance_of(jxl.exif(stream))
+            stream.seek(0)
+            with contextlib.closing(_file(stream, name, [])) as file:
+                return file.provenance
     except ReadError:
         return None  # whoever loads the file will be told what is wrong with it
 

@@ -79,13 +79,17 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, t: Tensor, bias: Tensor, regions: Tensor | None) -> Tensor:
-        """(B, C, h, w) -> the same; bias (heads, window^2, window^2); regions (B, 1, h, w): unequal ones see -100."""
+        """(B, C, h, w) -> the same; bias (1, heads, window^2, window^2); regions (B, 1, h, w)."""
         qkv = self.qkv(to_windows(t, self.window))
         q, k, v = qkv.view(*qkv.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        if regions is not None and (regions != regions[:, :, :1, :1]).any():
-            ids = to_windows(regions, self.window)
-            bias = bias + -100.0 * (ids != ids.transpose(1, 2))[:, None].to(bias.dtype)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
+        if regions is not None:
+            ids = to_windows(regions, self.window)
+            torn = (ids != ids[:, :1]).any(1)[:, 0].nonzero()[:, 0]
+            if len(torn):  # few windows, and only these need a mask of their own
+                mask = bias - 100.0 * (ids[torn] != ids[torn].transpose(1, 2))[:, None].to(bias.dtype)
+                again = F.scaled_dot_product_attention(q[torn], k[torn], v[torn], attn_mask=mask, scale=self.scale)
+                mixed = mixed.index_copy(0, torn, again)
         return from_windows(self.proj(mixed.transpose(1, 2).flatten(2)), self.window, t.shape[2], t.shape[3])
 
 
@@ -110,7 +114,7 @@ class HAB(nn.Module):
         before = x.moments(self.eps)  # waits for the whole image
         c = x.map(lambda t: self.conv_block(self.norm1(t, before)), halo=CAB.halo)
         gain = before.std * self.conv_scale * self.conv_block.gate(c.mean())  # waits for the whole image
-        bias = self.attn.relative_position_bias_table[shared.inner].permute(2, 0, 1)
+        bias = self.attn.relative_position_bias_table[shared.inner].permute(2, 0, 1)[None]  # 3-d masks take a slow path
 
         def attend(c: Tensor, t: Tensor, regions: Tensor | None = None) -> Tensor:
             attended: Tensor = self.attn(self.norm1(t, before), bias, regions)
@@ -141,7 +145,7 @@ class OCAB(nn.Module):
     def forward(self, x: Field, shared: Shared) -> Field:
         """The map after this block."""
         before = x.moments(self.eps)  # waits for the whole image
-        bias = self.relative_position_bias_table[shared.outer].permute(2, 0, 1)
+        bias = self.relative_position_bias_table[shared.outer].permute(2, 0, 1)[None]
         reach = (self.outer - self.window) // 2
         x = x.map(
             lambda t, inside: t + before.std * self.attend(self.norm1(t, before), inside, bias, reach),

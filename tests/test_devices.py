@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irestore import devices
+from irestore.devices import free_bytes, parse_bytes, pick
+from irestore.errors import UsageError
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A machine without a GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    return monkeypatch
+
+
+def test_auto_takes_cuda_then_mps_then_the_cpu(machine: pytest.MonkeyPatch) -> None:
+    assert pick().type == "cpu"
+    machine.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert pick("auto").type == "mps"
+    machine.setattr(torch.cuda, "is_available", lambda: True)
+    machine.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick("auto") == torch.device("cuda", 0)
+    assert pick("cuda:1") == torch.device("cuda", 1)
+    assert pick("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("cuda", ["cuda", "--device cpu"]),
+        ("cuda:3", ["cuda:3", "--device cpu"]),
+        ("mps", ["mps", "--device cpu"]),
+        ("tpu", ["'tpu'", "auto, cpu, mps, cuda"]),
+        ("cuda:x", ["'cuda:x'"]),
+        ("", ["''"]),
+    ],
+)
+def test_a_device_that_is_not_here_is_named_with_a_remedy(
+    machine: pytest.MonkeyPatch, name: str, words: list[str]
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        pick(name)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_gpu_beyond_the_last_is_named(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(torch.cuda, "is_available", lambda: True)
+    machine.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UsageError, match="cuda:2"):
+        pick("cuda:2")
+
+
+def test_the_hosts_free_memory_is_below_its_total() -> None:
+    assert 2**20 < free_bytes(torch.device("cpu")) <= devices._total_host_bytes()
+
+
+def test_cudas_free_memory_counts_what_torch_keeps_unused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 70)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 40)
+    assert free_bytes(torch.device("cuda", 0)) == 130
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1),
+        ("6G", 6 * 2**30),
+        ("512M", 512 * 2**20),
+        ("1.5 GiB", 3 * 2**29),
+        ("2kb", 2048),
+        ("800000000", 800_000_000),
+        ("1T", 2**40),
+    ],
+)
+def test_sizes_are_read(text: str, value: int) -> None:
+    assert parse_bytes(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1G", "six", "1X", "G", "1e9", "0.0001", "nan"])
+def test_other_sizes_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="memory size"):
+        parse_bytes(text)
+
+
+@given(st.integers(1, 2**50))
+def test_plain_bytes_mean_themselves(value: int) -> None:
+    assert parse_bytes(str(value)) == value
+
+
+def test_memory_is_cut_to_what_the_control_group_allows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if not Path("/proc/meminfo").exists():
+        pytest.skip("needs /proc/meminfo (Linux)")
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("400000\n")
+    real = Path
+
+    def redirected(path: str) -> Path:
+        return real(str(path).replace("/sys/fs/cgroup", str(tmp_path)))
+
+    monkeypatch.setattr(devices, "Path", redirected)
+    assert free_bytes(torch.device("cpu")) == 600_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_bytes(torch.device("cpu")) > 600_000

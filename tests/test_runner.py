@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import reference
+import torch
+from networks import HEART, network, pictures
+from torch import Tensor
+
+from irestore import runner
+from irestore.errors import NonFiniteError, OutOfMemoryError, RestoreError, UsageError
+from irestore.models.layers import CAB
+from irestore.runner import Settings, cost, pad, restore
+
+SIZES = [(1, 1), (1, 5), (3, 2), (4, 4), (7, 13), (16, 9)]
+
+
+def expected(config: dict[str, Any], image: Tensor) -> Tensor:
+    return reference.restore("heart", network(**config).state_dict(), {**HEART, **config}, image).clamp(0, 1)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("tile", ["auto", "off", 1, 4, 6, 100])
+def test_the_result_is_the_references_clipped_for_every_size_and_tile(size: tuple[int, int], tile: Any) -> None:
+    model, image = network(upscale=3), dict(pictures(*size, batch=2))["gradient"]
+    result = restore(model, image, Settings(tile=tile))
+    assert result.shape == (2, 3, 3 * size[0], 3 * size[1])
+    assert result.dtype == torch.float64
+    assert (result - expected({"upscale": 3}, image)).abs().max() <= 1e-10
+
+
+def test_values_are_clipped_to_the_range_of_pixels() -> None:
+    model, image = network(), next(pictures(8, 8))[1]
+    model.conv_last.bias.data += torch.tensor([9.0, -9.0, 0.0])
+    result = restore(model, image)
+    assert (result[:, 0] == 1).all()
+    assert (result[:, 1] == 0).all()
+    assert result[:, 2].unique().numel() > 99
+
+
+def test_the_input_is_not_changed_and_the_result_is_ones_own() -> None:
+    model, image = network(dtype=torch.float32), next(pictures(8, 8))[1].float()
+    before = image.clone()
+    result = restore(model, image)
+    assert torch.equal(image, before)
+    result.mul_(2).requires_grad_()  # no tensor of inference mode
+
+
+def test_the_result_is_on_the_cpu_in_the_models_precision() -> None:
+    result = restore(network(dtype=torch.float32), next(pictures(5, 6))[1])
+    assert result.device.type == "cpu"
+    assert result.dtype == torch.float32
+
+
+def test_nothing_is_left_on_the_model() -> None:
+    model, image = network(dtype=torch.float32), next(pictures(9, 9))[1].float()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    attributes = {name: set(vars(module)) for name, module in model.named_modules()}
+    restore(model, image, Settings(tile=4))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert {name: set(vars(module)) for name, module in model.named_modules()} == attributes
+
+
+@pytest.mark.parametrize("tile", ["off", 4, "auto"])
+def test_progress_rises_to_one_and_is_told_for_each_tile(tile: Any) -> None:
+    model, told = network(dtype=torch.float32), []
+    restore(model, next(pictures(12, 20))[1], Settings(tile=tile), told.append)
+    assert told == sorted(told)
+    assert told[0] > 0
+    assert told[-1] == pytest.approx(1, abs=1e-9)
+    assert max(told) <= 1
+    if tile == 4:
+        assert len(told) >= model.passes * 15
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 1, 8, 8), (1, 4, 8, 8), (1, 3, 0, 8), (0, 3, 8, 8), (8, 8)])
+def test_an_image_that_does_not_suit_the_model_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(RestoreError, match=r"the model takes \(batch, 3, height, width\)") as caught:
+        restore(network(), torch.zeros(shape))
+    assert str(shape) in str(caught.value)
+
+
+def test_a_model_of_one_channel_takes_one() -> None:
+    model = network(in_chans=1)
+    assert restore(model, torch.rand(1, 1, 5, 5).double()).shape == (1, 1, 10, 10)
+    with pytest.raises(RestoreError, match=r"\(batch, 1, height, width\)"):
+        restore(model, torch.rand(1, 3, 5, 5))
+
+
+@pytest.mark.parametrize("tile", ["off", 4])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_an_error(value: float, tile: Any) -> None:
+    model = network(dtype=torch.float32)
+    model.conv_last.weight.data[0, 0, 0, 0] = value
+    with pytest.raises(NonFiniteError):
+        restore(model, next(pictures(8, 8))[1], Settings(tile=tile))
+
+
+def test_bf16_stays_near_and_keeps_its_statistics_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, image = network(dtype=torch.float32), dict(pictures(12, 17))["gradient"].float()
+    whole = restore(model, image)
+    seen: list[torch.dtype] = []
+    original = runner.Field.moments
+
+    def watched(field: runner.Field, eps: float) -> Any:
+        moments = original(field, eps)
+        seen.extend(value.dtype for value in (*moments, field.tensor))
+        return moments
+
+    monkeypatch.setattr(runner.Field, "moments", watched)
+    result = restore(model, image, Settings(precision="bf16", tile=8))
+    assert seen
+    assert set(seen) == {torch.float32}
+    assert result.dtype == torch.float32
+    assert 0 < (result - whole).abs().max() < 0.05
+    assert (result - whole).abs().mean() < 0.01
+
+
+def test_fp16_that_overflows_is_computed_again_in_float32() -> None:
+    model, image = network(dtype=torch.float32), next(pictures(8, 12))[1].float()
+    model.conv_before_upsample[0].weight.data *= 1e6
+    model.upsample[0].weight.data *= 1e-6
+    whole = restore(model, image)
+    result = restore(model, image, Settings(precision="fp16", tile=4))
+    assert torch.isfinite(result).all()
+    assert (result - whole).abs().max() < 0.05
+
+
+def test_a_model_in_half_precision_of_an_official_hat_runs() -> None:
+    model = network("hat-iln", stdnorm=True, dtype=torch.float32)
+    image = next(pictures(8, 12))[1].float()
+    result = restore(model, image, Settings(precision="bf16", tile=4))
+    assert (result - restore(model, image)).abs().max() < 0.1
+
+
+def test_memory_that_runs_out_makes_smaller_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, image = network(), dict(pictures(24, 20))["gradient"]
+    whole = restore(model, image, Settings(tile="off"))
+    original, sizes, limit = CAB.forward, [], 100
+
+    def forward(self: CAB, t: Tensor) -> Tensor:
+        sizes.append(t.shape[2] * t.shape[3])
+        if sizes[-1] > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self, t)
+
+    monkeypatch.setattr(CAB, "forward", forward)
+    told: list[float] = []
+    result = restore(model, image, Settings(tile="off"), told.append)
+    assert (result - whole).abs().max() <= 1e-10
+    assert told[-1] == pytest.approx(1, abs=1e-9)
+    assert sum(size > limit for size in sizes) <= 4  # remembered from block to block
+    limit = 10
+    with pytest.raises(OutOfMemoryError, match="4x4"):
+        restore(model, image)
+
+
+def test_max_memory_sends_maps_to_scratch_and_gives_the_same_pixels() -> None:
+    model, image = network(dtype=torch.float32), next(pictures(96, 96))[1].float()
+    generous, scarce = Settings(tile=8), Settings(tile=8, max_memory=1_200_000)
+    assert cost(model, 96, 96, generous).storage == "device"
+    plan = cost(model, 96, 96, scarce)
+    assert plan.storage == "scratch"
+    assert plan.bytes <= 1_200_000
+    assert torch.equal(restore(model, image, scarce), restore(model, image, generous))
+
+
+def test_a_plan_says_tile_and_storage() -> None:
+    model = network(dtype=torch.float32)
+    assert cost(model, 30, 50, Settings(tile="off")).tile is None
+    assert cost(model, 30, 50, Settings(tile=5)).tile == (8, 8)
+    auto = cost(model, 30, 50, Settings(tile="auto"))
+    assert auto.tile is not None
+    assert auto.tile[0] % model.window == auto.tile[1] % model.window == 0
+    assert auto.bytes > 32 * 52 * 3 * 4
+    assert cost(model, 300, 500, Settings(tile=64)).bytes > cost(model, 300, 300, Settings(tile=64)).bytes
+    assert cost(model, 300, 300, Settings(tile=64), batch=4).bytes > cost(model, 300, 300, Settings(tile=64)).bytes
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"tile": 0}, "tile 0"),
+        ({"tile": "large"}, "tile 'large'"),
+        ({"tile": 2.5}, "tile 2.5"),
+        ({"precision": "fp8"}, "precision 'fp8'"),
+        ({"max_memory": 0}, "max_memory 0"),
+    ],
+)
+def test_impossible_settings_are_named(options: dict[str, Any], name: str) -> None:
+    with pytest.raises(UsageError, match=name):
+        Settings(**options)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 8), (5, 5), (8, 12), (9, 2)])
+def test_pad_keeps_the_image_and_reflects_or_repeats(height: int, width: int) -> None:
+    image = torch.rand(1, 3, height, width)
+    padded = pad(image, 4)
+    assert torch.equal(padded, reference.padded(image, 4))
+    assert torch.equal(padded[:, :, :height, :width], image)
+
+
+MEASURE = """
+import json, re, sys, torch
+from pathlib import Path
+from irestore import models
+from irestore.runner import Settings, cost, restore
+
+def resident(field):
+    return int(re.search(field + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+architecture, config, tile = json.loads(sys.argv[1])
+model, settings = models.build(architecture, config).eval(), Settings(tile=tile)
+image = torch.rand(1, 3, 256, 256)
+restore(model, image[:, :, :32, :32], settings)  # the libraries' own first-use allocations
+Path("/proc/self/clear_refs").write_text("5")
+before = resident("VmRSS")
+restore(model, image, settings)
+print(json.dumps([cost(model, 256, 256, settings).bytes, resident("VmHWM") - before]))
+"""
+MIDDLE = {"embed_dim": 48, "depths": [2], "num_heads": [4], "window_size": 16, "squeeze_factor": 12, "upscale": 4}
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is reset by way of /proc (Linux)")
+@pytest.mark.parametrize(
+    ("architecture", "tile", "more"),
+    [("heart", "off", {"upsampler": "pixelshuffledirect"}), ("heart", 64, {"num_feat": 32}), ("hat-iln", "off", {})],
+)
+def test_cost_bounds_the_measured_peak_from_above_within_a_factor(
+    architecture: str, tile: Any, more: dict[str, Any]
+) -> None:
+    arguments = json.dumps([architecture, {**MIDDLE, **more}, tile])
+    ran = subprocess.run([sys.executable, "-c", MEASURE, arguments], capture_output=True, text=True, check=True)
+    planned, measured = json.loads(ran.stdout)
+    assert measured <= planned <= 2.5 * measured

@@ -31,7 +31,7 @@ class RunOptions:
     keep_alpha: bool = True
     fail_fast: bool = False
     writers: int = 1
-    waiting_bytes: int = 2**28  # decoded, and as much again restored
+    waiting_bytes: int = 2**23  # decoded, and as much again restored
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ COMMANDS = {
     "deblur": ("irestore.cli.tasks", "deblur", "Remove motion blur."),
     "derain": ("irestore.cli.tasks", "derain", "Remove rain."),
     "models": ("irestore.cli.models", "models", "List, download, verify and remove models."),
+    "eval": ("irestore.cli.eval", "eval_command", "Measure a model: PSNR and SSIM on a folder of clean pictures."),
     "doctor": ("irestore.cli.doctor", "doctor", "Check this machine: versions, devices, memory, Hub, exactness."),
     "completion": ("irestore.cli.completion", "completion", "Print the completion script of a shell."),
 }

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from irestore.models.trunk import Trunk
 
 GPU_WRITERS = 8  # threads, so that a GPU does not wait for PNG
-WAITING_BYTES = {"cpu": 2**28, "cuda": 2**30, "mps": 2**28}
+# Between the stages, beyond one picture of any size: a CPU is never ahead, a GPU wants a batch ready and must not wait.
+WAITING_BYTES = {"cuda": 2**29}
+LITTLE_BYTES = 2**23
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ def _restore(task: str, options: Options, job: Job, ranks: distributed.Ranks, re
             keep_alpha=options.alpha != "drop",
             fail_fast=options.fail_fast,
             writers=1 if device.type == "cpu" else min(GPU_WRITERS, os.cpu_count() or 1),
-            waiting_bytes=WAITING_BYTES.get(device.type, 2**28),
+            waiting_bytes=WAITING_BYTES.get(device.type, LITTLE_BYTES),
         ),
     )
 

@@ -33,7 +33,7 @@ from pathlib import Path
 import numpy as np
 
 from irestore.errors import IrestoreError
-from irestore.images import LoadOptions, encode, load, probe
+from irestore.images import LoadOptions, Picture, encode, load, probe
 
 SDISTS = ("pillow", "imageio", "imagecodecs", "tifffile", "pypng")  # their test pictures come with their source
 INSTALLED = ("skimage",)  # has its pictures in the package
@@ -159,7 +159,7 @@ def examine(path: Path) -> tuple[str, str]:
     return "read", "; ".join(picture.notes)
 
 
-def difference(path: Path, picture: object) -> float:
+def difference(path: Path, picture: Picture) -> float:
     """Largest difference from what Pillow decodes; 0 where Pillow's result is no reference."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -177,7 +177,7 @@ def difference(path: Path, picture: object) -> float:
         kind = "RGBA" if image.has_transparency_data else "RGB"
         upright = image if image.format in ("HEIF", "JXL") else ImageOps.exif_transpose(image)
         expected = np.asarray(upright.convert(kind)).astype(np.float32) / 255
-    pixels, alpha = picture.pixels, picture.alpha  # type: ignore[attr-defined]
+    pixels, alpha = picture.pixels, picture.alpha
     if kind == "RGBA":
         if alpha is None:
             return float("inf")

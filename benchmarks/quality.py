@@ -1,0 +1,230 @@
+"""Every bundled model on the usual test sets: python -m benchmarks.quality FOLDER [--sheets DIR] [--json FILE]
+
+FOLDER holds the sets, as in SETS below; those that are missing are left out and said to be. Writes
+benchmarks/quality.md, with the input (or bicubic) and published figures beside each; with --sheets also PNG sheets of
+crops of scikit-image's free pictures, a row a picture: before, after, truth. `--weights FILE` measures a file of one's
+own instead of the bundled models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import irestore
+from irestore import degrade, images, weights
+from irestore.batch.restorer import Restorer
+from irestore.evaluate import Row, Trial, as_saved, couples, mean, measure, read
+from irestore.runner import Settings
+
+CROP = 128  # pixels a side of what the sheets show
+CORNERS = {"astronaut": (48, 160), "chelsea": (48, 128), "coffee": (80, 240)}  # (top, left) of it, in scikit-image's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Set:
+    """A test set with the damage it is for, and what others reach on it (PSNR in dB)."""
+
+    title: str
+    task: str
+    scale: int = 1
+    clean: str
+    damaged: str | None = None
+    sigma: float | None = None
+    quality: int | None = None
+    published: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def trial(self) -> Trial:
+        """How it is measured."""
+        return Trial(task=self.task, scale=self.scale, sigma=self.sigma, quality=self.quality)
+
+
+def _sr(name: str, scale: int, fsrcnn: float, carn: float, light: float) -> Set:
+    published = {"FSRCNN": fsrcnn, "CARN": carn, "SwinIR-light": light}
+    clean, damaged = f"{name}/HR_x{scale}", f"{name}/LR_x{scale}"
+    return Set(title=f"{name} x{scale}", task="sr", scale=scale, clean=clean, damaged=damaged, published=published)
+
+
+SETS = (
+    _sr("Set5", 2, 37.00, 37.76, 38.14),
+    _sr("Set14", 2, 32.63, 33.52, 33.86),
+    _sr("Set5", 3, 33.16, 34.29, 34.62),
+    _sr("Set14", 3, 29.43, 30.29, 30.54),
+    _sr("Set5", 4, 30.71, 32.13, 32.44),
+    _sr("Set14", 4, 27.59, 28.60, 28.77),
+    Set(title="CBSD68_24, sigma 15", task="denoise", clean="CBSD68_24", sigma=15),
+    Set(title="CBSD68_24, sigma 25", task="denoise", clean="CBSD68_24", sigma=25,
+        published={"CBM3D*": 30.71, "SwinIR*": 31.78}),
+    Set(title="CBSD68_24, sigma 50", task="denoise", clean="CBSD68_24", sigma=50,
+        published={"CBM3D*": 27.38, "SwinIR*": 28.56}),
+    Set(title="Classic5, quality 10", task="dejpeg", clean="Classic5", quality=10,
+        published={"ARCNN": 29.03, "SwinIR": 30.27}),
+    Set(title="Classic5, quality 40", task="dejpeg", clean="Classic5", quality=40,
+        published={"ARCNN": 33.34, "SwinIR": 34.52}),
+    Set(title="CBSD68_24, quality 10 (colour)", task="dejpeg", clean="CBSD68_24", quality=10),
+    Set(title="REDS, 320x180", task="deblur", clean="REDS_320x180_20/sharp", damaged="REDS_320x180_20/blur"),
+    Set(title="Rain100H, 20 pictures", task="derain", clean="Rain100H_20/clean", damaged="Rain100H_20/rainy"),
+    *(Set(title="Set14 as it is (harm)", task=task, clean="Set14/HR_x2", damaged="Set14/HR_x2")
+      for task in ("denoise", "dejpeg", "deblur", "derain")),
+)  # fmt: skip
+
+NOTES = """
+PSNR in dB and SSIM, means over the pictures, as `irestore eval` computes them: sr, derain and colour JPEG on Y of
+BT.601 (sr without a border of as many pixels as the scale), denoise and deblur on RGB, grey pictures as they are.
+"before" is bicubic enlargement (MATLAB's) for sr, else the damaged picture in 8 bits. In the rows "as it is (harm)"
+nothing is wrong with the picture, and "after" tells how far the model moves it.
+
+Published figures, PSNR: sr from the papers on FSRCNN (ECCV 2016), CARN (ECCV 2018) and SwinIR (ICCVW 2021); noise and
+JPEG from the paper on SwinIR. Those marked * are for all 68 pictures of CBSD68, of which CBSD68_24 is a part, so they
+only show the order of magnitude. Papers that read the one grey picture of Set14 as colour have 0.09 dB more there.
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One model on one set."""
+
+    model: str
+    parameters: int
+    title: str
+    pictures: int
+    mean: Row
+    published: dict[str, float]
+
+
+def entries(files: list[Path]) -> list[weights.Entry]:
+    """The models to measure: the files given, or all bundled ones."""
+    return [weights.from_file(path) for path in files] or [entry for entry in weights.entries() if entry.bundled]
+
+
+def restorer_of(entry: weights.Entry) -> tuple[Restorer, int]:
+    """The loaded model, and how many parameters it has."""
+    model = weights.load(entry, offline=True)
+    return Restorer(model, entry.name, Settings()), sum(p.numel() for p in model.parameters())  # type: ignore[arg-type]
+
+
+def results(entry: weights.Entry, bench: Path, limit: int | None) -> Iterator[Result]:
+    """The model on every set for its task and scale that is there."""
+    restorer, parameters = restorer_of(entry)
+    for each in SETS:
+        if (each.task, each.scale) != (entry.task, entry.scale):
+            continue
+        if not (bench / each.clean).is_dir():
+            print(f"{bench / each.clean}: not there, so {each.title} is left out", file=sys.stderr)
+            continue
+        trial, damaged = each.trial, bench / each.damaged if each.damaged else None
+        found = couples(trial, bench / each.clean, damaged)[:limit]
+        rows = [measure(trial, read(trial, *couple), restorer) for couple in found]
+        yield Result(entry.name, parameters, each.title, len(rows), mean(rows), each.published)
+
+
+def table(found: list[Result]) -> str:
+    """The results in Markdown."""
+    head = "| model | set | pictures | before | after | gain | published |\n|---|---|--:|--:|--:|--:|---|"
+    lines = []
+    for each in found:
+        before, after = each.mean.baseline, each.mean.restored
+        gain = f"{after.psnr - before.psnr:+.2f}" if math.isfinite(before.psnr) else ""
+        others = ", ".join(f"{name} {value:.2f}" for name, value in each.published.items())
+        first = f"{before.psnr:.2f} / {before.ssim:.4f}" if math.isfinite(before.psnr) else "equal"
+        last = f"{after.psnr:.2f} / {after.ssim:.4f}"
+        cells = (f"`{each.model}`", each.title, each.pictures, first, last, gain, others)
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    sizes = ", ".join(f"`{name}` {count:,}" for name, count in {each.model: each.parameters for each in found}.items())
+    return "\n".join([head, *lines]) + f"\n\nParameters: {sizes}.\n"
+
+
+def as_json(result: Result) -> dict[str, object]:
+    """The result; null stands for the infinite PSNR of equal pictures."""
+    before, after = (
+        {"psnr": score.psnr if math.isfinite(score.psnr) else None, "ssim": score.ssim}
+        for score in (result.mean.baseline, result.mean.restored)
+    )
+    return {"model": result.model, "set": result.title, "pictures": result.pictures, "before": before, "after": after}
+
+
+def sheet(entry: weights.Entry) -> NDArray[np.uint8]:
+    """Crops of three pictures: a row each, before, after and truth side by side."""
+    from skimage import data
+
+    from training.degrade import Blur, Damage, Jpeg, Noise, Rain, to_bytes
+
+    damages: dict[str, Damage] = {
+        "denoise": Noise(sigma=(35, 35), camera=0, clean=0, rounded=1),
+        "dejpeg": Jpeg(quality=(15, 15), double=0, clean=0),
+        "deblur": Blur(motion=1, length=(10, 14), clean=0),
+        "derain": Rain(layers=(2, 3), clean=0),
+    }
+    restorer, _ = restorer_of(entry)
+    rows = []
+    for number, (name, corner) in enumerate(CORNERS.items()):
+        truth = degrade.cut_to_multiple(getattr(data, name)(), entry.scale)
+        if entry.task == "sr":
+            damaged = degrade.shrink(truth, entry.scale)
+            before = degrade.enlarge(damaged, entry.scale)
+        else:
+            damaged = before = to_bytes(damages[entry.task](truth, np.random.default_rng(number)))
+        after = as_saved(restorer([_picture(damaged)], lambda share: None)[0])
+        rows.append(np.concatenate([_crop(image, *corner) for image in (before, after, truth)], axis=1))
+    return np.concatenate(rows)
+
+
+def _picture(pixels: NDArray[np.uint8]) -> images.Picture:
+    return images.Picture(pixels.astype(np.float32) / np.float32(255), None, grey=False, depth=8, format="png")
+
+
+def _crop(image: NDArray[np.uint8], top: int, left: int) -> NDArray[np.uint8]:
+    """A square, each pixel twice as large."""
+    return image[top : top + CROP, left : left + CROP].repeat(2, axis=0).repeat(2, axis=1)
+
+
+def write_sheet(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """A PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images.save(_picture(pixels), path)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measures, prints each result as it comes, and writes the files."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("bench", type=Path, help="folder of the test sets")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
+    parser.add_argument("--sheets", type=Path, help="folder for sheets of crops, one a model")
+    parser.add_argument("--weights", type=Path, action="append", default=[], help="measure this file; may be repeated")
+    parser.add_argument("--limit", type=int, help="only the first pictures of each set")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(arguments)
+    found: list[Result] = []
+    text = ""
+    for entry in entries(options.weights):
+        for each in results(entry, options.bench, options.limit):
+            found.append(each)
+            before, after = each.mean.baseline.psnr, each.mean.restored.psnr
+            print(f"{each.model:16} {each.title:32} {before:7.3f} -> {after:7.3f}", flush=True)
+        if options.sheets:
+            path = options.sheets / f"{entry.name}.png"
+            write_sheet(path, sheet(entry))
+            text += f"\n`{entry.name}`: before, after, truth\n\n![{entry.name}]({_link(path, options.out)})\n"
+    head = f"# Quality\n\nMade by `python -m benchmarks.quality`, irestore {irestore.__version__}.\n\n"
+    options.out.write_text(head + table(found) + NOTES + text, encoding="utf-8")
+    if options.json:
+        options.json.write_text(json.dumps([as_json(each) for each in found], indent=1) + "\n", encoding="utf-8")
+
+
+def _link(path: Path, page: Path) -> str:
+    """The path of a file as a link on the page."""
+    return Path(os.path.relpath(path, page.parent)).as_posix()
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 from tiny import environment, finish, irestore, results, start, write_picture, write_weights
 
@@ -18,6 +17,8 @@ from irestore.batch.report import Totals
 PICTURES = 12
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "irestore"]
 LAUNCH = "import sys; from irestore.batch.ranks import launch; sys.exit(launch(sys.argv[2:], int(sys.argv[1])))"
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the ranks in /proc")
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,7 @@ def test_a_launch_gives_the_exit_code_and_the_files_of_one_process(tmp_path: Pat
     assert f"{PICTURES} done, 0 skipped, 0 failed" in ran.err
 
 
+@needs_proc
 def test_a_rank_that_is_killed_fails_the_run_and_running_again_completes_it(
     tmp_path: Path, whole: Path, weights: Path
 ) -> None:
@@ -111,12 +113,19 @@ def changed(out: Path, seen: set[Path]) -> bool:
 
 def rank_of(process: "subprocess.Popen[bytes]", rank: int) -> int:
     """The process id of a rank."""
-    for child in psutil.Process(process.pid).children(recursive=True):
-        if child.environ().get("RANK") == str(rank):
-            return child.pid
+    for pid in children(process.pid):
+        if f"RANK={rank}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            return pid
     raise AssertionError("no such rank")
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, and those that these have."""
+    own = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return own + [grandchild for child in own for grandchild in children(child)]
+
+
+@needs_proc
 def test_a_stop_of_the_launcher_stops_its_ranks(tmp_path: Path, weights: Path) -> None:
     for number in range(60):
         write_picture(tmp_path / "in" / f"{number:02}.png", (60, 60))
@@ -126,12 +135,12 @@ def test_a_stop_of_the_launcher_stops_its_ranks(tmp_path: Path, weights: Path) -
     deadline = time.monotonic() + 60
     while not changed(tmp_path / "out", set()) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
-    children = [child.pid for child in psutil.Process(process.pid).children()]
+    ranks = children(process.pid)
     process.terminate()
     ran = finish(process)
     assert ran.code != 0
-    assert len(children) == 2
-    assert not any(psutil.pid_exists(child) for child in children)
+    assert len(ranks) >= 2
+    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
     assert not list((tmp_path / "out").glob(".*"))
 
 

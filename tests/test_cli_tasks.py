@@ -89,6 +89,12 @@ def test_a_list_of_names_with_newlines_comes_through_standard_input(tmp_path: Pa
     assert len(ran.err.splitlines()) == 7  # the model, each picture, the summary: the newline in a name broke none
 
 
+def test_an_empty_list_is_nothing_to_do(here: Path, weights: Path) -> None:
+    (here / "list").touch()
+    assert main(["sr", "--weights", str(weights), "--files-from", "list", "-o", "out"]) == 0
+    assert results(here) == {"list": b""}
+
+
 def test_names_with_a_leading_dash_come_after_two_dashes(here: Path, weights: Path) -> None:
     write_picture(here / "-x4.png")
     assert main(["sr", "--weights", str(weights), "--", "-x4.png"]) == 0

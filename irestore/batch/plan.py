@@ -116,7 +116,7 @@ def naming_for(request: Request, sources: Sequence[Source], *, several: bool) ->
         return Naming(template, values, to_stdout=True)
     if (
         several
-        or not all(source.alone for source in sources)
+        or not (sources and all(source.alone for source in sources))
         or output.endswith(("/", os.sep))
         or Path(output).is_dir()
     ):

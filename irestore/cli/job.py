@@ -58,6 +58,8 @@ def _restore_files(task: str, options: Options, ranks: distributed.Ranks) -> int
         if ranks.rank > 0:  # rank 0 has told it
             return error.exit_code
         raise
+    if options.dry_run and ranks.rank > 0:
+        return 0
     if options.dry_run:
         from irestore.cli.dryrun import show
 
@@ -86,12 +88,12 @@ def prepare(task: str, options: Options) -> Job:
     """
     _check_streams(options)
     listed = read_list(options.files_from) if options.files_from is not None else []
-    if not options.inputs and not listed:
+    if not options.inputs and options.files_from is None:
         raise UsageError(f"no pictures to restore; name files or folders, as in: irestore {task} photos/*.png")
     wanted = candidates(task, options)
     obtained = None if wanted[0].scale else _obtain(wanted, options)  # only the file itself tells the scale
     entry = check_fits(obtained.entry if obtained else wanted[0], task, options)
-    found = list(find([*options.inputs, *listed], recursive=options.recursive, listed=bool(listed)))
+    found = list(find([*options.inputs, *listed], recursive=options.recursive, listed=options.files_from is not None))
     request = Request(
         task=task,
         scale=entry.scale,

@@ -9,7 +9,10 @@ Array = NDArray[np.float64]
 
 
 def luma(rgb: NDArray[np.generic]) -> Array:
-    """Y of BT.601 in studio range, 16..235, not rounded: (H, W, 3) in 0..255 -> (H, W). Grey (H, W) counts as R = G = B."""
+    """Y of BT.601 in studio range, 16..235, not rounded: (H, W, 3) in 0..255 -> (H, W).
+
+    Grey (H, W) counts as R = G = B.
+    """
     values = rgb.astype(np.float64)
     if values.ndim == 2:
         values = np.repeat(values[..., None], 3, axis=2)
@@ -34,9 +37,10 @@ def psnr(a: NDArray[np.generic], b: NDArray[np.generic], *, border: int = 0) -> 
 
 
 def ssim(a: NDArray[np.generic], b: NDArray[np.generic], *, border: int = 0) -> float:
-    """Structural similarity (Wang et al. 2004): Gaussian window of 11 with sigma 1.5, valid pixels only; mean over channels.
+    """Structural similarity (Wang et al. 2004), the mean over channels: Gaussian window of 11 pixels with sigma 1.5.
 
-    Raises ValueError where the shapes differ or a side (less the border) is below 11.
+    Only pixels count whose window lies inside. Raises ValueError where the shapes differ or a side (less the border) is
+    below 11.
     """
     _same_shape(a, b)
     x, y = (crop(v.astype(np.float64), border) for v in (a, b))

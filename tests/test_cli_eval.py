@@ -16,17 +16,16 @@ from skimage import data
 from tiny import write_weights
 
 from irestore import degrade, metrics
-from irestore.cli import COMMANDS, main
+from irestore.cli import main
 
 SMALL = {"cat": data.chelsea()[100:148, 130:178], "coffee": data.coffee()[100:150, 200:249]}
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of one's own with clean pictures in `hr`, no settings, and the command."""
+    """A folder of one's own with clean pictures in `hr`, and no settings."""
     for name in [name for name in os.environ if name.startswith("IRESTORE_") and name != "IRESTORE_BENCH"]:
         monkeypatch.delenv(name)
-    monkeypatch.setitem(COMMANDS, "eval", ("irestore.cli.eval", "eval_command", "Measure a model."))
     monkeypatch.chdir(tmp_path)
     write("hr", SMALL)
     return tmp_path

@@ -219,6 +219,14 @@ def test_a_network_with_a_skip_begins_by_changing_nothing(tmp_path: Path, upsamp
     assert torch.equal(train.forward(model, image), torch.nn.functional.interpolate(image, scale_factor=2))
 
 
+def test_bfloat16_learns_too(tmp_path: Path, photos: Path):
+    log = run(write_config(tmp_path / "c.toml", steps=2), photos, tmp_path / "half", "--precision", "bf16")
+    full = run(tmp_path / "c.toml", photos, tmp_path / "full")
+    assert log[-1]["loss"] == pytest.approx(full[-1]["loss"], rel=0.05)
+    weights = load_file(tmp_path / "half/weights.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float32}
+
+
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path, photos: Path):
     config = write_config(tmp_path / "c.toml", steps=2)
     run(config, photos, tmp_path / "out")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
@@ -143,12 +144,14 @@ def test_moments_of_pictures(tile: tuple[int, int] | None, name: str) -> None:
 
 @pytest.mark.parametrize("tile", TILES)
 def test_float32_moments_survive_a_large_mean(tile: tuple[int, int] | None) -> None:
-    image = flat(1000.0, 0.03, torch.float32)
+    image = flat(
+        1000.0, 0.001, torch.float32
+    )  # the mean of a tile, rounded to float32, is off by up to 0.03 deviations
     moments = Field.of(image, Tiling(tile)).map(lambda t: t.clone()).moments(0.0)
     variance, centre = torch.var_mean(image.double(), (1, 2, 3), correction=0, keepdim=True)
     assert moments.mean.dtype == torch.float32
     assert torch.allclose(moments.mean.double(), centre, rtol=1e-7)
-    assert torch.allclose(moments.std.double() ** 2, variance, rtol=1e-4)
+    assert torch.allclose(moments.std.double() ** 2, variance, rtol=1e-5, atol=0)
 
 
 def test_statistics_of_uneven_parts_merge_to_those_of_the_whole() -> None:
@@ -257,6 +260,22 @@ def test_a_map_that_does_not_fit_lies_one_step_down(monkeypatch: pytest.MonkeyPa
     assert tiling.storage == "scratch"
 
 
+def test_maps_go_to_the_host_before_they_go_to_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    original, asked = Store.memory, []
+
+    def refuse_once(*arguments: Any) -> Store:
+        asked.append(arguments)
+        if len(asked) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(*arguments)
+
+    image, tiling = noise(1, 3, 8, 8), Tiling((4, 4))
+    field = Field.of(image, tiling)
+    monkeypatch.setattr(Store, "memory", refuse_once)
+    assert same(field.map(lambda t: t + 1).tensor, image + 1)
+    assert (tiling.storage, len(asked)) == ("host", 2)
+
+
 def test_a_map_is_freed_with_its_field() -> None:
     field = Field.of(noise(1, 3, 8, 8), Tiling((4, 4))).map(lambda t: t)
     data = weakref.ref(field._store.data)
@@ -288,7 +307,7 @@ def test_statistics_of_a_half_precision_run_are_of_float32() -> None:
     moments = field.moments(1e-4)
     assert moments.mean.dtype == moments.std.dtype == field.mean().dtype == torch.float32
     variance = field.tensor.double().var((1, 2, 3), correction=0, keepdim=True)
-    assert torch.allclose(moments.std.double() ** 2 - 1e-4, variance, rtol=1e-5)
+    assert torch.allclose(moments.std.double() ** 2 - 1e-4, variance, rtol=1e-5, atol=0)
 
 
 def conv32(t: Tensor) -> Tensor:

@@ -72,7 +72,11 @@ def test_a_folder_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, tmp
 def test_the_folder_is_tmpdir_where_it_is_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert scratch.scratch_folder() == folder
     monkeypatch.delenv("TMPDIR")
-    assert scratch.scratch_folder().is_dir()
+    lasting = Path("/var/tmp")
+    if lasting.is_dir() and os.access(lasting, os.W_OK):
+        assert scratch.scratch_folder() == lasting  # unlike /tmp never in memory
+    else:
+        assert scratch.scratch_folder().is_dir()
 
 
 def test_memory_needs_no_release() -> None:

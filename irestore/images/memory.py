@@ -30,16 +30,22 @@ def from_array(array: NDArray[Any]) -> Picture:
 
 
 def to_array(picture: Picture, like: NDArray[Any]) -> NDArray[Any]:
-    """The inverse of `from_array`, in the type and with the channels of `like`; rounded to nearest, clipped."""
-    values = picture.pixels.mean(axis=2) if picture.grey else picture.pixels
-    if picture.alpha is not None:
-        values = np.concatenate([values, picture.alpha[..., None]], axis=2)
-    values = np.clip(values, 0, 1)
+    """The inverse of `from_array`, in the type and with as many axes as `like`; rounded to nearest, clipped."""
+    samples = _samples(picture)
+    if like.ndim == 2:
+        samples = samples[..., 0]
     if like.dtype.kind == "f":
-        exact: NDArray[Any] = values.astype(like.dtype)
+        exact: NDArray[Any] = samples.astype(like.dtype)
         return exact
-    rounded: NDArray[Any] = np.floor(values * np.float32(_LARGEST[like.dtype.name]) + np.float32(0.5))
+    rounded: NDArray[Any] = np.floor(samples * np.float32(_LARGEST[like.dtype.name]) + np.float32(0.5))
     return rounded.astype(like.dtype)
+
+
+def _samples(picture: Picture) -> NDArray[np.float32]:
+    """Grey or RGB, and alpha where there is one: (H, W, 1 to 4) in 0..1."""
+    colour = picture.pixels[..., :1] if picture.grey else picture.pixels
+    planes = [colour] if picture.alpha is None else [colour, picture.alpha[..., None]]
+    return np.clip(np.concatenate(planes, axis=2), 0, 1)
 
 
 def from_pillow(image: Image.Image) -> Picture:
@@ -58,13 +64,8 @@ def from_pillow(image: Image.Image) -> Picture:
 
 def to_pillow(picture: Picture, like: Image.Image) -> Image.Image:
     """A Pillow image of mode L, LA, RGB, RGBA or I;16, with the `info` (profile, dpi, ...) of `like`."""
-    if picture.depth == 16:
-        image = Image.fromarray(to_array(picture, np.empty(0, np.uint16)))
-    else:
-        values = picture.pixels[..., :1] if picture.grey else picture.pixels
-        if picture.alpha is not None:
-            values = np.concatenate([values, picture.alpha[..., None]], axis=2)
-        pixels = np.floor(np.clip(values, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
-        image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    shape = (0, 0) if picture.grey and picture.alpha is None else (0, 0, 0)
+    array = to_array(picture, np.empty(shape, np.uint16 if picture.depth == 16 else np.uint8))
+    image = Image.fromarray(array)
     image.info = {key: value for key, value in like.info.items() if key != "transparency"}
     return image

@@ -238,3 +238,14 @@ def test_bicubic_has_the_published_psnr(name, published):
     assert np.mean([score(trial, case, baseline(trial, case.damaged)).psnr for case in cases]) == pytest.approx(
         published, abs=0.01
     )
+
+
+@pytest.mark.parametrize(("quality", "published"), [(10, 27.82), (40, 32.43)])
+def test_jpeg_has_the_published_psnr(quality, published):
+    from irestore.evaluate import Trial, baseline, couples, read, score
+
+    trial = Trial(task="dejpeg", quality=quality)
+    cases = (read(trial, *couple) for couple in couples(trial, bench_folder("Classic5"), None))
+    assert np.mean([score(trial, case, baseline(trial, case.damaged)).psnr for case in cases]) == pytest.approx(
+        published, abs=0.01
+    )

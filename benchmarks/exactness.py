@@ -1,4 +1,4 @@
-"""The same picture in tiles of 64, of 128 and whole: python -m benchmarks.exactness PICTURE... [--model NAME] [--json FILE]
+"""The same picture in tiles of 64, of 128 and whole: python -m benchmarks.exactness PICTURE... [--json FILE]
 
 Runs the installed command and counts the 8-bit values that differ from the whole-image run, and by how much.
 """

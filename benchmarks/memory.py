@@ -1,8 +1,8 @@
 """Peak memory of the full HEART x4 (random weights, float32), by picture size, tile and storage.
 
-Each case runs in a process of its own (Linux): python -m benchmarks.memory [--json FILE]. The peak resident size is reset
-after the network is built; "above" is the peak less the size at that moment, "in all" the whole process; "different" counts the 8-bit values that are not those of
-the first case of the same size.
+Each case runs in a process of its own (Linux): python -m benchmarks.memory [--json FILE]. The peak resident size is
+reset after the network is built; "above" is the peak less the size at that moment, "in all" the whole process;
+"different" counts the 8-bit values that are not those of the first case of the same size.
 """
 
 from __future__ import annotations

@@ -27,9 +27,7 @@ def load(name: str, *, device: str = "auto", offline: bool = False) -> Trunk:
 
     `irestore models` lists the names. Raises UnknownModelError, DownloadError, WeightsError; UsageError for the device.
     """
-    model = weights.load(weights.find(name, weights.entries()), offline=offline, device=pick(device))
-    assert isinstance(model, Trunk)
-    return model
+    return weights.load(weights.find(name, weights.entries()), offline=offline, device=pick(device))
 
 
 def restore(
@@ -67,9 +65,7 @@ def _load_default(task: str, scale: int, name: str | None) -> Trunk:
         import warnings
 
         warnings.warn(found.warning, stacklevel=3)
-    model = weights.read(found.entry, found.path, pick())
-    assert isinstance(model, Trunk)
-    return model
+    return weights.read(found.entry, found.path, pick())
 
 
 def _restore_tensor(model: Trunk, image: torch.Tensor, settings: Settings) -> torch.Tensor:

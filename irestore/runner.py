@@ -25,9 +25,9 @@ PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 class Settings:
     """How to compute; none of it changes the result beyond rounding (`precision` aside).
 
-    `tile`: side of a tile in pixels of the input, rounded up to whole windows; "auto" the fastest that fits, "off" the whole
-    image at once. `precision`: "auto" is float32. `max_memory`: bytes that a run may take beyond the loaded model; by
-    default 70 % of what is free. Where maps do not fit they go to host memory, then to a scratch file.
+    `tile`: side of a tile in pixels of the input, rounded up to whole windows; "auto" the fastest that fits, "off" the
+    whole image at once. `precision`: "auto" is float32. `max_memory`: bytes that a run may take beyond the loaded
+    model; by default 70 % of what is free. Where maps do not fit they go to host memory, then to a scratch file.
     """
 
     tile: int | Literal["auto", "off"] = "auto"
@@ -75,7 +75,7 @@ def cost(model: Trunk, height: int, width: int, settings: Settings, batch: int =
 
 
 def choose_tile(model: Trunk, size: tuple[int, int], settings: Settings, room: int) -> tuple[int, int] | None:
-    """Height and width of tiles, or None for the whole image: as asked, or the fastest whose working set fits into `room`."""
+    """Height and width of tiles, or None for the whole image: as asked, or the fastest that needs at most `room`."""
     if settings.tile == "off":
         return None
     if isinstance(settings.tile, int):
@@ -98,9 +98,10 @@ def restore(
 ) -> Tensor:
     """The restored image, the same for every tile size: (B, C, H, W) in 0..1 -> (B, C, H * scale, W * scale) in 0..1.
 
-    Computed on the model's device, returned on the CPU, channels last in memory, in the model's precision (float32, or float64
-    for a model in float64). `progress` is told the share done, rising to 1, after each tile. Raises RestoreError where the image does not
-    suit the model, OutOfMemoryError where not even one window fits, NonFiniteError where float32 gives NaN or infinity.
+    Computed on the model's device, returned on the CPU, channels last in memory, in the model's precision (float32,
+    or float64 for a model in float64). `progress` is told the share done, rising to 1, after each tile. Raises
+    RestoreError where the image does not suit the model, OutOfMemoryError where not even one window fits, and
+    NonFiniteError where float32 gives NaN or infinity.
     """
     settings = settings or Settings()
     weight = model.conv_first.weight
@@ -139,7 +140,7 @@ def restore(
 
 
 def pad(image: Tensor, multiple: int) -> Tensor:
-    """The image with its right and bottom sides padded to multiples, by reflection, or by repetition where it is too small.
+    """The image with right and bottom sides padded to multiples, by reflection, or by repetition where it is too small.
 
     As upstream (traiNNer-redux heart_arch.py, check_image_size); works down to 1x1.
     """

@@ -507,7 +507,7 @@ def test_strength_blends_with_the_input() -> None:
     assert np.abs(full - picture.pixels).max() > 0.01
 
 
-@pytest.mark.parametrize(("alpha", "expected"), [("resize", True), ("model", True), ("drop", False)])
+@pytest.mark.parametrize(("alpha", "expected"), [("resize", True), ("restore", True), ("drop", False)])
 def test_alpha_is_brought_to_size_or_dropped(alpha: str, expected: bool) -> None:
     picture = images.load(write_picture(Path("a.png"), (9, 11), "RGBA"))
     (result,) = restorer(alpha=alpha)([picture], nothing)

@@ -19,7 +19,6 @@ from irestore.images import (
     default_format,
     format_of,
     probe,
-    read_provenance,
     target_format,
 )
 
@@ -139,7 +138,7 @@ def _settle(request: Request, naming: Naming, found: Source | Refused) -> Item |
         info = probe(found.stream(), request.load)
     except ImageError as error:
         return _failed(path, target, str(error))
-    if not (found.alone or request.include_restored) and made_before(found, request.task):
+    if not (found.alone or request.include_restored) and made_before(info, request.task):
         return Outcome("skipped", path, None, MADE_BEFORE)
     frames = info.frames if request.load.frames == "all" else 1
     default = default_format(info.format, frames)
@@ -182,7 +181,6 @@ def format_for(target: Path | None, save: SaveOptions, default: str) -> str:
     return target_format(target, save)
 
 
-def made_before(source: Source, task: str) -> bool:
+def made_before(info: Info, task: str) -> bool:
     """Whether irestore wrote this picture as the result of the same task."""
-    tag = read_provenance(source.stream())
-    return tag is not None and f"task={task}" in tag.split()
+    return info.provenance is not None and f"task={task}" in info.provenance.split()

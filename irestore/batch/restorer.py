@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from irestore.models.trunk import Trunk
     from irestore.runner import Settings
 
-AlphaMode = Literal["resize", "model", "drop"]
+AlphaMode = Literal["resize", "restore", "drop"]
 LARGEST_BATCH = 16  # pictures; beyond that a GPU gains nothing and memory is better left to tiles
 
 

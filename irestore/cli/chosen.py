@@ -1,12 +1,9 @@
 """What the options mean: which model, how files are read and written, what is noted in the results."""
 
 import hashlib
-import json
 import re
-import tomllib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import irestore
 from irestore import images, weights
@@ -29,7 +26,7 @@ def candidates(task: str, options: Options) -> tuple[weights.Entry, ...]:
     if None not in (options.weights, options.model):
         raise UsageError("--model and --weights both name a model; give one of them")
     describe = weights.from_hub if own.startswith(HUB) else weights.from_file
-    return (describe(own, architecture=options.architecture, config=config_of(options.config)),)
+    return (describe(own, architecture=options.architecture, config=weights.parse_config(options.config)),)
 
 
 def check_fits(entry: weights.Entry, task: str, options: Options) -> weights.Entry:
@@ -40,15 +37,6 @@ def check_fits(entry: weights.Entry, task: str, options: Options) -> weights.Ent
     if entry.scale not in asked:
         raise UsageError(f"{entry.name}: enlarges {entry.scale} times, {task} needs {' or '.join(map(str, asked))}")
     return entry
-
-
-def config_of(given: Sequence[str]) -> Mapping[str, Any]:
-    """The config that `--config` options make together, later ones over earlier. Raises UsageError."""
-    config: dict[str, Any] = {}
-    for text in given:
-        key, equals, value = text.partition("=")
-        config |= {key: _value(value)} if equals and key.isidentifier() else _config_file(text)
-    return config
 
 
 def load_options(options: Options) -> images.LoadOptions:
@@ -84,29 +72,3 @@ def provenance(task: str, entry: weights.Entry, path: Path) -> str:
 def tag_safe(name: str) -> str:
     """The model's name without what a file name or a tag could not hold: the name of one's own file can be anything."""
     return re.sub(r"[^A-Za-z0-9._+-]", "_", name)
-
-
-def _value(text: str) -> Any:
-    """JSON where it is JSON, else the text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _config_file(name: str) -> dict[str, Any]:
-    path = Path(name)
-    try:
-        text = path.read_text(encoding="utf-8")
-        config = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except OSError as error:
-        raise UsageError(
-            f"--config {name}: neither KEY=VALUE nor a file that can be read ({error.strerror})"
-        ) from error
-    except ValueError as error:
-        raise UsageError(
-            f"--config {name}: not valid {'TOML' if path.suffix == '.toml' else 'JSON'}: {error}"
-        ) from error
-    if not isinstance(config, dict):
-        raise UsageError(f"--config {name}: must hold a table of keys and values")
-    return config

@@ -4,7 +4,7 @@ import platform
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 
@@ -132,7 +132,7 @@ def _model(device: "torch.device") -> "tuple[str, Trunk]":
 
     bundled = next((entry for entry in weights.entries() if entry.bundled), None)
     if bundled is not None:
-        return bundled.name, cast("Trunk", weights.load(bundled, device=device))
+        return bundled.name, weights.load(bundled, device=device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = networks.build("heart", SMALL)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from irestore.batch.restorer import Restorer
     from irestore.evaluate import Row, Trial
-    from irestore.models.trunk import Trunk
 
 HELP = """Measure a model: PSNR and SSIM on a folder of clean pictures, as the papers on the task do.
 
@@ -103,7 +102,7 @@ def _restorer(entry: weights.Entry, path: Path, options: Options) -> "Restorer":
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    model = cast("Trunk", weights.read(entry, path, devices.pick(options.device)))
+    model = weights.read(entry, path, devices.pick(options.device))
     settings = Settings(tile=options.tile, precision=options.precision, max_memory=options.max_memory)
     return Restorer(model, entry.name, settings)
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from irestore import weights
 from irestore.batch import ranks as distributed
@@ -20,7 +20,7 @@ from irestore.cli.options import Options
 from irestore.errors import IrestoreError, UsageError
 
 if TYPE_CHECKING:
-    from irestore.models.trunk import Trunk
+    pass
 
 GPU_WRITERS = 8  # threads, so that a GPU does not wait for PNG
 # Between the stages, beyond one picture of any size: a CPU is never ahead, a GPU wants a batch ready and must not wait.
@@ -165,7 +165,7 @@ def _restore(task: str, options: Options, job: Job, ranks: distributed.Ranks, re
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     device = devices.pick(_device_name(options.device))
-    model = cast("Trunk", weights.read(job.entry, path, device))
+    model = weights.read(job.entry, path, device)
     settings = Settings(tile=options.tile, precision=options.precision, max_memory=options.max_memory)
     restorer = Restorer(model, job.entry.name, settings, alpha=options.alpha, strength=options.strength)
     items = job.plan.items

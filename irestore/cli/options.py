@@ -42,7 +42,7 @@ class Options:
     lossless: bool | None
     depth: str
     metadata: Literal["keep", "strip"]
-    alpha: Literal["resize", "model", "drop"]
+    alpha: Literal["resize", "restore", "drop"]
     background: str | None
     frames: Literal["error", "first", "all"]
     max_pixels: int
@@ -153,7 +153,7 @@ def _pictures() -> list[click.Option]:
                 help="Bits a sample."),
         _option("--metadata", type=click.Choice(["keep", "strip"]), default="keep", show_default=True,
                 help="EXIF, XMP, IPTC, comments. The colour profile always stays."),
-        _option("--alpha", type=click.Choice(["resize", "model", "drop"]), default="resize", show_default=True,
+        _option("--alpha", type=click.Choice(["resize", "restore", "drop"]), default="resize", show_default=True,
                 help="How transparency is brought to size."),
         _option("--background", metavar="COLOUR", help="Put this colour behind transparency: white, #204060."),
         _option("--frames", type=click.Choice(["error", "first", "all"]), default="error", show_default=True,
@@ -175,7 +175,7 @@ def _messages() -> list[click.Option]:
 def _complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     from irestore import weights
 
-    task = ctx.info_name
+    task = ctx.params.get("task") or ctx.info_name  # `eval` takes the task as an argument
     return [
         CompletionItem(entry.name, help=entry.description)
         for entry in weights.entries(ctx.params.get("manifest") or ())

@@ -43,9 +43,10 @@ def to_array(picture: Picture, like: NDArray[Any]) -> NDArray[Any]:
 
 def _samples(picture: Picture) -> NDArray[np.float32]:
     """Grey or RGB, and alpha where there is one: (H, W, 1 to 4) in 0..1."""
-    colour = picture.pixels[..., :1] if picture.grey else picture.pixels
+    colour = picture.pixels.mean(axis=2, keepdims=True) if picture.grey else picture.pixels
     planes = [colour] if picture.alpha is None else [colour, picture.alpha[..., None]]
-    return np.clip(np.concatenate(planes, axis=2), 0, 1)
+    samples: NDArray[np.float32] = np.clip(np.concatenate(planes, axis=2), 0, 1)
+    return samples
 
 
 def from_pillow(image: Image.Image) -> Picture:

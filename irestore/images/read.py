@@ -34,6 +34,7 @@ def probe(source: Source, options: LoadOptions = LOAD) -> Info:
             frames=file.frames,
             depth=file.depth,
             has_alpha=file.has_alpha,
+            provenance=file.provenance,
             file_bytes=stream.seek(0, 2),
         )
 

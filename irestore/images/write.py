@@ -56,7 +56,7 @@ def whole(path: Path) -> Iterator[BinaryIO]:
             raise WriteError(f"{path}: is a folder; name a file")
         if not target.parent.is_dir():
             raise WriteError(f"{path}: the folder {target.parent} does not exist")
-        temporary = target.parent / f".irestore-{secrets.token_hex(8)}.part"
+        temporary = target.parent / f".irestore-{os.getpid()}-{secrets.token_hex(8)}.part"
         try:
             with temporary.open("xb") as stream:
                 yield stream

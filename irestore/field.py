@@ -221,14 +221,28 @@ class Field:
 
     def _whole_statistics(self) -> Statistics:
         if self._statistics is None:
-            image = Box(0, 0, self.height, self.width)
-            for box in self._tiling.cut(image, 1, self._resolution):
-                tile = self._read(box, None).permute(0, 2, 3, 1)
-                more = Statistics.of(tile)
-                self._statistics = self._statistics.merge(more) if self._statistics else more
+            boxes = self._tiling.cut(Box(0, 0, self.height, self.width), 1, self._resolution)
+            statistics: Statistics | None = None
+            while boxes:
+                box = boxes.pop()
+                more = self._statistics_of(box)
+                if more is None:
+                    boxes.extend(box.cut(*self._tiling.shrink(box, 1, self._resolution)))
+                    continue
+                statistics = statistics.merge(more) if statistics else more
                 self._release(())
+            self._statistics = statistics
         assert self._statistics is not None
         return self._statistics
+
+    def _statistics_of(self, box: Box) -> Statistics | None:
+        """Those of the pixels under a box; None where that did not fit into memory."""
+        try:
+            return Statistics.of(self._read(box, None).permute(0, 2, 3, 1))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
 
     def mean(self) -> Tensor:
         """The mean of each channel over the whole map, (B, C, 1, 1)."""

@@ -213,6 +213,20 @@ def test_a_tile_that_does_not_fit_is_split_and_nothing_starts_again(
     assert max(sizes) <= 64  # the smaller size is remembered
 
 
+def test_moments_for_which_memory_runs_out_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, original = noise(1, 3, 24, 36), Statistics.of
+    field = Field.of(image, Tiling())
+
+    def limited_statistics(tile: Tensor) -> Statistics:
+        if tile.shape[1] * tile.shape[2] > 99:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(tile)
+
+    monkeypatch.setattr(Statistics, "of", limited_statistics)
+    assert same(field.mean(), image.mean((2, 3), keepdim=True))
+    assert same(field.moments(0.0).std ** 2, image.var((1, 2, 3), correction=0, keepdim=True))
+
+
 def test_memory_that_runs_out_in_the_middle_keeps_what_is_done() -> None:
     image, done = noise(1, 3, 16, 16), []
 

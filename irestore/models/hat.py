@@ -24,7 +24,7 @@ RGB_STD = (0.2842, 0.2701, 0.2920)
 
 @dataclass(frozen=True)
 class HATConfig(TrunkConfig):
-    """Defaults are those of upstream's HAT-iLN class.
+    """Defaults are those of upstream's HAT-iLN class, but for `upscale`.
 
     `stdnorm` tells the dialects' inputs apart: None takes the image as it is (traiNNer-redux); False subtracts the mean
     of DIV2K and True divides by its deviation too (official). Where `img_size` is not above the window, windows are not

@@ -84,7 +84,8 @@ class RIBAttention(nn.Module):
         """(B, C, h, w) -> (B, C, h, w); h and w are multiples of the window. `linear` is what `linear()` gave."""
         weight, bias, out = linear
         windows = to_windows(t, self.window)
-        qkv = F.linear(windows, weight) + bias
+        qkv = F.linear(windows, weight)
+        qkv += bias.to(qkv.dtype)
         q, k, v = qkv.view(*qkv.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v, scale=1.0).transpose(1, 2).flatten(2)
         return from_windows(F.linear(mixed, out, self.to_out.bias), self.window, t.shape[2], t.shape[3])

@@ -86,7 +86,7 @@ def parse_config(items: Iterable[str]) -> dict[str, Any]:
 def _config_file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-        table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        table = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (OSError, ValueError) as error:
         raise UsageError(f"--config {path}: neither key=value nor a readable .toml or .json file: {error}") from error
     if not isinstance(table, dict):

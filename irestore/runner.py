@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from irestore.devices import free_bytes
-from irestore.errors import NonFiniteError, RestoreError, UsageError
+from irestore.errors import NonFiniteError, OutOfMemoryError, RestoreError, UsageError
 from irestore.field import Field
 from irestore.models.trunk import Trunk
-from irestore.tiling import Tiling, round_up
+from irestore.tiling import Tiling, is_out_of_memory, round_up
 
 SHARE = 0.7  # of the free memory is taken where --max-memory does not say
 CACHE_BYTES = 16 * 2**20  # what a tile may take on a CPU: those that stay in the cache are the fastest
+STRIP = 256  # rows of the result that are checked and copied at once
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -58,10 +59,9 @@ def cost(model: Trunk, height: int, width: int, settings: Settings, batch: int =
     device = model.conv_first.weight.device
     height, width = round_up(height, model.window), round_up(width, model.window)
     budget = settings.max_memory or int(SHARE * free_bytes(device))
-    maps = batch * height * width * model.map_bytes
-    ends = (
-        batch * height * width * 4 * model.in_chans * (1 + 2 * model.scale**2)
-    )  # input, output and its copy: always on the host
+    pixels = batch * height * width
+    maps = pixels * model.map_bytes
+    ends = 4 * pixels * model.in_chans * (1 + 2 * model.scale**2)  # input, output and its copy: always on the host
     on_host = ends if device.type == "cpu" else 0
     tile = choose_tile(model, (height, width), settings, (budget - on_host - maps) // batch)
     working = batch * model.tile_bytes(*(tile or (height, width)))
@@ -72,6 +72,15 @@ def cost(model: Trunk, height: int, width: int, settings: Settings, batch: int =
     if device.type != "cpu" and maps + ends <= SHARE * free_bytes(torch.device("cpu")):
         return Cost(working, tile, "host")
     return Cost(working + on_host, tile, "scratch")
+
+
+def check_budget(plan: Cost, settings: Settings) -> None:
+    """Raises OutOfMemoryError where even the plan needs more than the memory that was allowed."""
+    if settings.max_memory is None or plan.bytes <= settings.max_memory:
+        return
+    remedy = "allow as much" if settings.tile == "auto" else "allow as much, or take --tile auto"
+    needed, allowed = (f"{size / 2**20:.0f} MiB" for size in (plan.bytes, settings.max_memory))
+    raise OutOfMemoryError(f"about {needed} are needed, more than the {allowed} of --max-memory: {remedy}")
 
 
 def choose_tile(model: Trunk, size: tuple[int, int], settings: Settings, room: int) -> tuple[int, int] | None:
@@ -109,34 +118,65 @@ def restore(
         raise RestoreError(
             f"image of shape {tuple(image.shape)}: the model takes (batch, {model.in_chans}, height, width)"
         )
+    if not is_finite(image):
+        raise RestoreError("the image itself holds NaN or infinity")
     height, width = image.shape[2:]
     plan = cost(model, height, width, settings, len(image))
-    done = 0.0
-
-    def advance(share: float) -> None:
-        nonlocal done
-        done += share / model.passes
-        if progress:
-            progress(min(done, 1.0))
-
+    check_budget(plan, settings)
     tiling = Tiling(
         plan.tile,
         multiple=model.window,
         device=weight.device,
         storage=plan.storage,
         precision=PRECISIONS.get(settings.precision),
-        progress=advance,
+        progress=progress and Progress(progress, model.passes),
     )
-    with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        padded = pad(image.to(weight.dtype), model.window)
-        whole: Field = model(Field.of(padded, tiling))
-        result = whole.tensor[:, :, : height * model.scale, : width * model.scale]
-        low, high = torch.aminmax(result)  # both NaN where any value is; makes no copy of the picture
-        if not torch.isfinite(high - low):
+    try:
+        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            padded = pad(image.to(weight.dtype), model.window)
+            return finished(model(Field.of(padded, tiling)), height * model.scale, width * model.scale)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(
+            f"a picture of {height}x{width} pixels does not fit into the memory of {weight.device}: "
+            "close other programs, or allow less with --max-memory, so that maps lie in a file"
+        ) from error
+
+
+class Progress:
+    """Turns shares of one map, of `passes` maps, into the share of the whole run."""
+
+    def __init__(self, told: Callable[[float], None], passes: int) -> None:
+        self.told, self.passes, self.done = told, passes, 0.0
+
+    def __call__(self, share: float) -> None:
+        """A tile is done that was this share of its map."""
+        self.done += share / self.passes
+        self.told(min(self.done, 1.0))
+
+
+def finished(field: Field, height: int, width: int) -> Tensor:
+    """The field without its padding, clipped to 0..1, on the CPU; raises NonFiniteError. Strip by strip, so that no
+    second copy is made and no more than a strip of a scratch file is resident."""
+    whole = field.tensor
+    out = torch.empty(field.batch, field.channels, height, width, dtype=whole.dtype)
+    out = out.contiguous(memory_format=torch.channels_last)
+    for top in range(0, height, STRIP):
+        strip = whole[:, :, top : min(top + STRIP, height), :width].cpu()
+        if not is_finite(strip):
             raise NonFiniteError(
                 "the network gave NaN or infinity even in float32: are the weights intact? (irestore models verify)"
             )
-        return result.clamp_(0, 1).cpu()
+        torch.clamp(strip, 0, 1, out=out[:, :, top : top + STRIP])
+        field.release()
+    return out
+
+
+def is_finite(values: Tensor) -> bool:
+    """Whether no value is NaN or infinity; without a copy of them."""
+    low, high = torch.aminmax(values)
+    return bool(torch.isfinite(high - low))
 
 
 def pad(image: Tensor, multiple: int) -> Tensor:

@@ -96,11 +96,14 @@ def test_plain_bytes_mean_themselves(value: int) -> None:
     assert parse_bytes(str(value)) == value
 
 
-def test_memory_is_cut_to_what_the_control_group_allows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_memory_is_cut_to_what_the_control_group_allows_without_its_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     if not Path("/proc/meminfo").exists():
         pytest.skip("needs /proc/meminfo (Linux)")
     (tmp_path / "memory.max").write_text("1000000\n")
-    (tmp_path / "memory.current").write_text("400000\n")
+    (tmp_path / "memory.current").write_text("500000\n")
+    (tmp_path / "memory.stat").write_text("anon 400000\ninactive_file 70000\nactive_file 30000\n")
     real = Path
 
     def redirected(path: str) -> Path:

@@ -12,8 +12,9 @@ from networks import pictures
 from torch import Tensor
 
 from irestore.errors import OutOfMemoryError
-from irestore.field import Field, Statistics
+from irestore.field import Field
 from irestore.scratch import Store
+from irestore.statistics import Statistics
 from irestore.tiling import Frame, Tiling
 
 TILES = [None, (4, 4), (8, 8), (4, 12), (64, 5)]

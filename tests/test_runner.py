@@ -240,3 +240,32 @@ def test_cost_bounds_the_measured_peak_from_above_within_a_factor(
     ran = subprocess.run([sys.executable, "-c", MEASURE, arguments], capture_output=True, text=True, check=True)
     planned, measured = json.loads(ran.stdout)
     assert measured <= planned <= 2.5 * measured
+
+
+def test_a_picture_with_nan_is_not_blamed_on_the_weights() -> None:
+    image = next(pictures(8, 8))[1]
+    image[0, 1, 2, 3] = float("nan")
+    with pytest.raises(RestoreError, match="the image itself holds NaN"):
+        restore(network(), image)
+
+
+@pytest.mark.parametrize(("tile", "remedy"), [("auto", "allow as much$"), ("off", "or take --tile auto$")])
+def test_too_small_a_budget_is_told_before_anything_is_computed(tile: Any, remedy: str) -> None:
+    with pytest.raises(
+        OutOfMemoryError, match=rf"about \d+ MiB are needed, more than the 0 MiB of --max-memory.*{remedy}"
+    ):
+        restore(network(), next(pictures(64, 64))[1], Settings(tile=tile, max_memory=100_000))
+
+
+def test_memory_that_runs_out_outside_the_tiles_is_our_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(image: Tensor, multiple: int) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(runner, "pad", full)
+    with pytest.raises(OutOfMemoryError, match="a picture of 8x8 pixels does not fit into the memory of cpu"):
+        restore(network(), next(pictures(8, 8))[1])
+
+
+def test_the_result_keeps_no_padding_alive() -> None:
+    result = restore(network(), next(pictures(10, 10))[1])
+    assert result.untyped_storage().nbytes() == result.nbytes

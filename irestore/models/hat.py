@@ -195,6 +195,11 @@ class HAT(Trunk):
         self.register_buffer("relative_position_index_SA", self_index(window))
         self.register_buffer("relative_position_index_OCA", overlap_index(window, outer))
 
+    @property
+    def map_bytes(self) -> int:
+        """Bytes of all maps alive at the peak, a pixel of the input: regions and inside too."""
+        return super().map_bytes + 2 * 4
+
     def shared(self, x: Field) -> tuple[Shared]:
         """What all blocks need to know of the image and of positions."""
         shape = (x.batch, 1, x.height, x.width)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from irestore.field import Moments
+from irestore.statistics import Moments
 
 
 class Affine(nn.Module):

@@ -35,7 +35,6 @@ def measure(size: int, tile: str, budget_mib: int, target: Path) -> dict[str, ob
     from irestore.runner import Settings, cost, restore
 
     torch.manual_seed(0)
-    torch.set_num_threads(2)
     model = models.build("heart", {"upscale": 4}).eval()
     image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(1))
     settings = Settings(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+import warnings
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,15 +12,12 @@ from irestore import weights
 from irestore.batch.restorer import Restorer
 from irestore.devices import pick
 from irestore.errors import UsageError
-from irestore.images.memory import from_array, from_pillow, to_array, to_pillow
+from irestore.images.memory import PillowImage, from_array, from_pillow, to_array, to_pillow
 from irestore.models.trunk import Trunk
 from irestore.runner import Settings
 from irestore.runner import restore as restore_tensor
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-Picture = TypeVar("Picture", "Image", np.ndarray[Any, Any], torch.Tensor)
+Picture = TypeVar("Picture", PillowImage, np.ndarray[Any, Any], torch.Tensor)
 
 
 def load(name: str, *, device: str = "auto", offline: bool = False) -> Trunk:
@@ -62,8 +60,6 @@ def restore(
 def _load_default(task: str, scale: int, name: str | None) -> Trunk:
     found = weights.obtain(weights.candidates(task, scale, name))
     if found.warning:
-        import warnings
-
         warnings.warn(found.warning, stacklevel=3)
     return weights.read(found.entry, found.path, pick())
 

@@ -56,10 +56,10 @@ def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "parts"), [("click", {"cli"}), ("PIL", {"images", "api"}), ("huggingface_hub", {"weights"})]
+    ("module", "parts"), [("click", {"cli"}), ("PIL", {"images"}), ("huggingface_hub", {"weights"})]
 )
 def test_each_library_has_one_home(module: str, parts: set[str]) -> None:
-    assert importers(module) <= parts  # api names Pillow's type for type checkers only
+    assert importers(module) <= parts
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ def test_without_a_connection_the_bundled_model_is_used_and_said_unless_a_name_w
         found = weights.obtain(offered, offline=offline)
         assert found.entry.name == "spare"
         assert found.path == tmp_path / "bundled" / "small.safetensors"
-        assert re.search("large: .*using the bundled model spare instead.*To insist: -m large", found.warning)
+        assert re.search("large: .*Using the bundled model spare instead.*to insist: -m large", found.warning)
         assert "\n" not in found.warning
         for alone in (offered[:1], [offered[0], replace(offered[1], bundled=False, repo="someone/else")]):
             with pytest.raises(DownloadError, match="large"):

@@ -9,6 +9,8 @@ from PIL import Image
 from irestore.errors import UsageError
 from irestore.images.picture import Picture
 
+PillowImage = Image.Image
+
 _LARGEST = {"uint8": 255, "uint16": 65535}
 
 
@@ -49,7 +51,7 @@ def _samples(picture: Picture) -> NDArray[np.float32]:
     return samples
 
 
-def from_pillow(image: Image.Image) -> Picture:
+def from_pillow(image: PillowImage) -> Picture:
     """The Picture of a Pillow image: grey, RGB or palette, with or without transparency, 8 bits, or 16 bits grey.
 
     Colours are taken in the image's own RGB space; raises UsageError for CMYK, Lab and other spaces.
@@ -63,7 +65,7 @@ def from_pillow(image: Image.Image) -> Picture:
     return Picture(picture.pixels, picture.alpha, grey=grey, depth=8, format="pillow")
 
 
-def to_pillow(picture: Picture, like: Image.Image) -> Image.Image:
+def to_pillow(picture: Picture, like: PillowImage) -> PillowImage:
     """A Pillow image of mode L, LA, RGB, RGBA or I;16, with the `info` (profile, dpi, ...) of `like`."""
     shape = (0, 0) if picture.grey and picture.alpha is None else (0, 0, 0)
     array = to_array(picture, np.empty(shape, np.uint16 if picture.depth == 16 else np.uint8))

@@ -35,8 +35,8 @@ def obtain(wanted: Sequence[Entry], *, offline: bool = False, model_dir: Path | 
         if spare is None:
             raise
         warning = (
-            f"{error}; using the bundled model {spare.name} instead, which is smaller and restores less. "
-            f"To insist: -m {first.name}, or, where there is a connection: irestore models download {first.name}"
+            f"{error}. Using the bundled model {spare.name} instead, which is smaller and restores less; "
+            f"to insist: -m {first.name}"
         )
         return Found(spare, locate(spare, offline=True, model_dir=model_dir), warning)
 

@@ -133,7 +133,7 @@ def _computing() -> list[click.Option]:
                 help="auto, cpu, mps, cuda, cuda:N, or cuda:all for every GPU at once."),
         _option("-t", "--tile", type=tile, default="auto", show_default=True, metavar="auto|N|off",
                 help="Side of a tile in pixels. The result does not depend on it."),
-        _option("--max-memory", type=byte_size, metavar="SIZE", help="Memory for computing, as in 6G."),
+        _option("--max-memory", type=byte_size, metavar="SIZE", help="Memory for computing, as in 6G.  [default: 70% of what is free]"),
         _option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True,
                 help="Of the arithmetic; fp32 on a CPU."),
         _option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads for computing."),

@@ -14,6 +14,8 @@ from tiny import CONFIG, Ran, finish, irestore, results, size_of, start, write_p
 
 from irestore import images
 from irestore.cli import main
+from irestore.weights import hub
+from irestore.weights import manifest as models
 
 
 @pytest.fixture(scope="module")
@@ -189,14 +191,36 @@ def test_frames_are_refused_or_taken_as_asked(here: Path, weights: Path) -> None
 
 
 @pytest.mark.parametrize("task", ["denoise", "dejpeg", "deblur", "derain"])
-def test_a_task_without_any_model_says_so(here: Path, task: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from irestore.weights import entries
-
-    if any(entry.task == task for entry in entries()):
-        pytest.skip(f"there is a model for {task}")
+def test_a_task_without_any_model_says_so(
+    here: Path, task: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = tuple(entry for entry in models.entries() if entry.task != task)
+    monkeypatch.setattr(models, "entries", lambda manifests=(): known)
     write_picture(here / "a.png")
     assert main([task, "a.png"]) == 3
     assert f"no model for {task}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", ["denoise", "dejpeg", "deblur", "derain"])
+def test_every_task_works_offline_with_its_bundled_model(
+    here: Path, task: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_picture(here / "a.png", (20, 33))
+    assert main([task, "--offline", "-d", "cpu", "a.png"]) == 0
+    assert size_of(here / f"a_{task}.png") == (20, 33)
+    assert "warning" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_sr_works_offline_with_its_bundled_model(
+    here: Path, scale: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "cached", lambda entry: None)  # whatever this machine's own cache holds
+    write_picture(here / "a.png", (20, 33))
+    assert main(["sr", f"-x{scale}", "--offline", "-d", "cpu", "a.png"]) == 0
+    assert size_of(here / f"a_x{scale}.png") == (20 * scale, 33 * scale)
+    warned = capsys.readouterr().err.count(f"Using the bundled model compact-x{scale}")
+    assert warned == (0 if scale == 3 else 1), "x3 has no other model than the bundled one"
 
 
 def manifest(folder: Path, weights: Path, **changes: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,20 +59,25 @@ def cost(model: Trunk, height: int, width: int, settings: Settings, batch: int =
     """Tile, storage and expected memory for pictures of that size on the model's device."""
     device = model.conv_first.weight.device
     height, width = round_up(height, model.window), round_up(width, model.window)
-    budget = settings.max_memory or int(SHARE * free_bytes(device))
+    room = budget(device, settings)
     pixels = batch * height * width
     maps = pixels * model.map_bytes
     ends = 4 * pixels * model.in_chans * (1 + 2 * model.scale**2)  # input, output and its copy: always on the host
     on_host = ends if device.type == "cpu" else 0
-    tile = choose_tile(model, (height, width), settings, (budget - on_host - maps) // batch)
+    tile = choose_tile(model, (height, width), settings, (room - on_host - maps) // batch)
     working = batch * model.tile_bytes(*(tile or (height, width)))
-    if maps + working + on_host <= budget:
+    if maps + working + on_host <= room:
         return Cost(maps + working + on_host, tile, "device")
-    tile = choose_tile(model, (height, width), settings, (budget - on_host) // batch)
+    tile = choose_tile(model, (height, width), settings, (room - on_host) // batch)
     working = batch * model.tile_bytes(*(tile or (height, width)))
     if device.type != "cpu" and maps + ends <= SHARE * free_bytes(torch.device("cpu")):
         return Cost(working, tile, "host")
     return Cost(working + on_host, tile, "scratch")
+
+
+def budget(device: torch.device, settings: Settings) -> int:
+    """Bytes that may be taken on the device beyond the loaded model."""
+    return settings.max_memory or int(SHARE * free_bytes(device))
 
 
 def check_budget(plan: Cost, settings: Settings) -> None:
@@ -132,7 +138,7 @@ def restore(
         progress=progress and Progress(progress, model.passes),
     )
     try:
-        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with torch.no_grad(), exact_convolutions(weight.device):
             padded = pad(image.to(weight.dtype), model.window)
             return finished(model(Field.of(padded, tiling)), height * model.scale, width * model.scale)
     except RuntimeError as error:
@@ -142,6 +148,12 @@ def restore(
             f"a picture of {height}x{width} pixels does not fit into the memory of {weight.device}: "
             "close other programs, or allow less with --max-memory, so that maps lie in a file"
         ) from error
+
+
+def exact_convolutions(device: torch.device) -> AbstractContextManager[None]:
+    """Inside, CUDA computes them in full float32. A switch of the whole process, so left alone on other devices."""
+    flags = torch.backends.cudnn.flags
+    return flags(enabled=True, allow_tf32=False) if device.type == "cuda" else nullcontext()
 
 
 class Progress:

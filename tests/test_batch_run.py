@@ -3,6 +3,8 @@
 import errno
 import io
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +26,7 @@ from irestore.batch.report import Outcome, Report, Totals, duration, one_line
 from irestore.batch.restorer import Restorer
 from irestore.batch.run import RunOptions, run
 from irestore.errors import RestoreError, WriteError
-from irestore.runner import Settings
+from irestore.runner import Settings, cost
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +40,12 @@ class Doubler:
 
     name = "doubler"
 
-    def __init__(self, at_once: int = 1, fail: Callable[[images.Picture], None] = lambda _: None) -> None:
+    def __init__(
+        self, at_once: int = 1, fail: Callable[[images.Picture], None] = lambda _: None, lanes: int = 1
+    ) -> None:
         self.at_once = at_once
+        self.lanes = lanes
+        self.entered = 0
         self.fail = fail
         self.calls: list[list[tuple[int, int]]] = []
 
@@ -50,6 +56,12 @@ class Doubler:
         progress(0.5)
         progress(1.0)
         return [picture.replaced(picture.pixels.repeat(2, 0).repeat(2, 1), None) for picture in pictures]
+
+    def enter_lane(self) -> None:
+        self.entered += 1
+
+    def beside(self, height: int, width: int) -> bool:
+        return self.lanes > 1 and height < 100
 
     def padded(self, height: int, width: int) -> tuple[int, int]:
         return -(-height // 8) * 8, -(-width // 8) * 8
@@ -297,8 +309,6 @@ def test_a_stop_writes_what_is_computed_and_ends_its_threads() -> None:
 
 def test_a_second_stop_leaves_nothing_unfinished(monkeypatch: pytest.MonkeyPatch) -> None:
     """The writer is stuck in a file when the calling thread, waiting for it, is interrupted again."""
-    import os
-
     stuck, release = threading.Event(), threading.Event()
 
     def slow(picture: images.Picture, path: Path, options: Any) -> tuple[str, ...]:
@@ -324,6 +334,210 @@ def test_a_second_stop_leaves_nothing_unfinished(monkeypatch: pytest.MonkeyPatch
             ran(todo, Doubler(fail=stop))
     assert list(results(Path("out"))) == [".irestore-1-0123.part"]
     release.set()
+
+
+# --- lanes
+
+
+class Watched(Doubler):
+    """Counts how many pictures are computed at the same time."""
+
+    def __init__(self, lanes: int, work: Callable[[images.Picture], None] = lambda _: time.sleep(0.03)) -> None:
+        super().__init__(fail=self.watch, lanes=lanes)
+        self.work = work
+        self.lock = threading.Lock()
+        self.now: list[int] = []  # heights of the pictures that are being computed
+        self.met: list[list[int]] = []
+
+    def watch(self, picture: images.Picture) -> None:
+        with self.lock:
+            self.now.append(picture.height)
+            self.met.append(list(self.now))
+        try:
+            self.work(picture)
+        finally:
+            with self.lock:
+                self.now.remove(picture.height)
+
+
+def test_small_pictures_are_computed_side_by_side_and_their_time_counts_once() -> None:
+    todo = items(*pictures(24))
+    network = Watched(3)
+    report = ran(todo, network)
+    assert report.totals.done == 24
+    assert max(map(len, network.met)) == 3
+    assert network.entered == 3
+    assert report.totals.busy <= 1
+
+
+def test_a_large_picture_has_the_machine_to_itself() -> None:
+    sizes = [(6, 9)] * 5 + [(120, 9)] + [(6, 9)] * 5 + [(130, 9)] * 2 + [(6, 9)]
+    names = [write_picture(Path(f"{number:02}.png"), size).name for number, size in enumerate(sizes)]
+    network = Watched(3)
+    assert ran(items(*names), network).totals.done == len(sizes)
+    assert max(map(len, network.met)) > 1
+    assert all(len(met) == 1 for met in network.met if max(met) >= 100)
+
+
+def test_a_picture_without_others_has_the_machine_to_itself() -> None:
+    threads: list[str] = []
+    network = Watched(3, lambda _: threads.append(threading.current_thread().name))
+    assert ran(items(*pictures(1)), network).totals.done == 1
+    assert threads == ["MainThread"]
+
+
+def test_no_more_wait_to_be_delivered_than_two_a_lane() -> None:
+    """The first picture holds up all that came after it: the others are computed only as far ahead as may be."""
+    todo = items(*pictures(30))
+    release = threading.Event()
+    begun: list[float] = []
+
+    def work(picture: images.Picture) -> None:
+        first = np.array_equal(picture.pixels, images.load("1.png").pixels)
+        begun.append(1)
+        if first:
+            assert release.wait(30)
+
+    def let_go() -> None:
+        time.sleep(0.5)
+        seen.append(len(begun))
+        release.set()
+
+    seen: list[int] = []
+    timer = threading.Thread(target=let_go)
+    timer.start()
+    network = Watched(2, work)
+    network.together = lambda *_: (time.sleep(0.2), 1)[1]  # type: ignore[method-assign]
+    assert ran(todo, network).totals.done == 30
+    timer.join()
+    assert seen[0] <= 1 + 4
+
+
+def test_frames_of_an_animation_keep_their_order_on_lanes() -> None:
+    shades = [Image.new("RGB", (9, 6), (shade, 0, 0)) for shade in range(0, 240, 20)]
+    shades[0].save("moving.webp", save_all=True, append_images=shades[1:], duration=10, lossless=True)
+    network = Watched(4, lambda picture: time.sleep(0.04 * (1 - float(picture.pixels[0, 0, 0]))))
+    todo = items("moving.webp", *pictures(3), frames="all")
+    assert ran(todo, network, load=images.LoadOptions(frames="all")).totals.done == 4
+    assert max(map(len, network.met)) > 1
+    with Image.open("out/moving_x2.webp") as image:
+        for number, shade in enumerate(range(0, 240, 20)):
+            image.seek(number)
+            assert np.asarray(image.convert("RGB"))[0, 0, 0] == shade
+
+
+@pytest.mark.parametrize("error", [RestoreError("no"), MemoryError()])
+def test_a_failure_on_a_lane_is_that_picture_s_own(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = {images.load(name).pixels.tobytes() for name in pictures(20)[3:9:5]}
+
+    def work(picture: images.Picture) -> None:
+        time.sleep(0.01)
+        if picture.pixels.tobytes() in bad:
+            raise error
+
+    todo = items(*pictures(20))
+    report = ran(todo, Watched(3, work))
+    assert (report.totals.done, report.totals.failed) == (18, 2)
+    assert report._shown_pixels == pytest.approx(sum(item.pixels for item in todo))
+    said = capsys.readouterr().err
+    assert "3.png" in said
+    assert "8.png" in said
+    assert not {"3_x2.png", "8_x2.png"} & results(Path("out")).keys()
+
+
+def test_fail_fast_begins_nothing_more_on_the_lanes() -> None:
+    network = Watched(2, lambda _: time.sleep(0.02))
+    todo = items(*pictures(30))
+    Path("0.png").write_bytes(b"damaged")
+    report = ran(todo, network, fail_fast=True)
+    assert report.totals.failed == 1
+    assert len(network.met) < 15
+
+
+def test_an_unforeseen_error_on_a_lane_ends_the_run() -> None:
+    def work(_: images.Picture) -> None:
+        time.sleep(0.01)
+        if threading.current_thread() is not threading.main_thread():
+            raise ZeroDivisionError
+
+    count = threading.active_count()
+    with pytest.raises(ZeroDivisionError):
+        ran(items(*pictures(9)), Watched(2, work))
+    assert threading.active_count() == count
+
+
+def test_a_stop_while_lanes_compute_writes_what_is_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calling thread is interrupted while it waits for the oldest picture, which never ends by itself."""
+    todo = items(*pictures(12))
+    through: list[int] = []
+    count = threading.active_count()
+
+    class Stuck(Doubler):
+        def __call__(
+            self, pictures: Sequence[images.Picture], progress: Callable[[float], None]
+        ) -> list[images.Picture]:
+            oldest = np.array_equal(pictures[0].pixels, images.load("1.png").pixels)
+            deadline = time.monotonic() + 30
+            while oldest and time.monotonic() < deadline:
+                if len(through) == 4:
+                    os.kill(os.getpid(), signal.SIGINT)
+                    through.append(0)
+                progress(0.5)  # this is where it hears that the run is over
+                time.sleep(0.01)
+            restored = super().__call__(pictures, progress)
+            through.append(1)
+            return restored
+
+        def together(self, height: int, width: int) -> int:
+            time.sleep(0.3)  # let the reader fill the queue
+            return 1
+
+    with pytest.raises(KeyboardInterrupt):
+        ran(todo, Stuck(lanes=2))
+    assert sorted(results(Path("out"))) == [f"{number}_x2.png" for number in (0, 2, 3, 4)]
+    assert threading.active_count() == count
+
+
+def test_lanes_give_the_same_files_as_one_picture_after_the_other() -> None:
+    torch.manual_seed(0)
+    model = models.build("heart", CONFIG).eval().requires_grad_(False)
+    names = [write_picture(Path(f"{n}.png"), (17 + 3 * (n % 4), 20 + n % 3)).name for n in range(12)]
+    threads = torch.get_num_threads()
+    written = []
+    for count in (1, 3):
+        torch.set_num_threads(count)
+        try:
+            restorer = Restorer(model, "tiny", Settings())
+            assert restorer.lanes == count
+            assert ran(items(*names, output=f"out{count}/"), restorer).totals.done == 12
+            assert torch.get_num_threads() == count, "what a lane sets is its own"
+        finally:
+            torch.set_num_threads(threads)
+        written.append(results(Path(f"out{count}")))
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize(("threads", "lanes", "each"), [(1, 1, 1), (2, 2, 1), (8, 8, 1), (12, 6, 2), (64, 8, 8)])
+def test_threads_are_shared_out_among_at_most_eight_lanes(
+    threads: int, lanes: int, each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    taken: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    restorer = Restorer(models.build("heart", CONFIG), "tiny", Settings())
+    restorer.enter_lane()
+    assert (restorer.lanes, taken) == (lanes, [each])
+
+
+def test_only_small_pictures_that_fit_together_are_computed_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    model = models.build("heart", CONFIG)
+    plenty = Restorer(model, "tiny", Settings(max_memory=2**40))
+    assert plenty.beside(512, 512)
+    assert not plenty.beside(512, 513)
+    needed = cost(model, 64, 64, Settings()).bytes
+    assert Restorer(model, "tiny", Settings(max_memory=4 * needed)).beside(64, 64)
+    assert not Restorer(model, "tiny", Settings(max_memory=4 * needed - 1)).beside(64, 64)
 
 
 # --- what is said

@@ -211,6 +211,27 @@ def test_training_learns(tmp_path: Path, photos: Path):
     assert scores[-1] > scores[0] + 2
 
 
+def test_learning_by_psnr_weighs_crops_by_how_good_they_are_down_to_the_floor():
+    clean = torch.rand(3, 3, 8, 8)
+    added = torch.tensor([0.1, 0.01, 0.0001]).reshape(3, 1, 1, 1)
+    out = (clean + added).requires_grad_()
+    loss = train.loss_of(out, clean, 0.5, {"loss": "psnr", "floor": 1e-4})
+    errors = [0.01, 1e-4, 1e-8]
+    assert loss.item() == pytest.approx(0.02 * np.mean(np.log(np.add(errors, 1e-4))), rel=1e-4)
+    loss.backward()
+    pull = out.grad.abs().mean((1, 2, 3)).numpy()
+    expected = np.sqrt(errors) / np.add(errors, 1e-4)
+    np.testing.assert_allclose(pull / pull[0], expected / expected[0], rtol=1e-2)
+
+
+def test_a_run_tells_how_well_clean_pictures_are_kept(tmp_path: Path, photos: Path):
+    config = write_config(tmp_path / "c.toml", task="denoise", upscale=1, steps=2, more=NOISE)
+    config.write_text(config.read_text().replace("mse_from = 0.5", 'loss = "psnr"\nfloor = 1e-4\nfrequency = 0.1'))
+    last = run(config, photos, tmp_path / "out")[-1]
+    assert last["kept"] > last["psnr"]
+    assert "kept" not in run(write_config(tmp_path / "x2.toml", steps=2), photos, tmp_path / "x2")[-1]
+
+
 @pytest.mark.parametrize("upsampler", ["pixelshuffledirect", "pixelshuffle"])
 def test_a_network_with_a_skip_begins_by_changing_nothing(tmp_path: Path, upsampler: str):
     text = write_config(tmp_path / "c.toml").read_text().replace("pixelshuffledirect", upsampler)

@@ -84,7 +84,7 @@ def environment(home: Path, more: Mapping[str, str] | None = None) -> dict[str, 
     }
     own = {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "XDG_CONFIG_HOME": str(home / "config")}
     hub = {"HF_HOME": str(home / "hf"), "HF_ENDPOINT": "http://127.0.0.1:9", "NO_PROXY": "*"}
-    return kept | own | hub | {"OMP_NUM_THREADS": "1"} | dict(more or {})
+    return kept | own | hub | {"OMP_NUM_THREADS": "2"} | dict(more or {})
 
 
 def irestore(folder: Path, *arguments: object, more: Mapping[str, str] | None = None, **options: Any) -> Ran:

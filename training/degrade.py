@@ -67,10 +67,10 @@ class Noise:
 
     def as_camera(self, image: Pixels, random: np.random.Generator) -> Pixels:
         """Noise in linear light, then perhaps JPEG."""
-        log_shot = random.uniform(*np.log(self.shot))
-        read = np.exp(2.18 * log_shot + 1.2 + random.normal(0, 0.26))
+        shot = _log_uniform(self.shot, random)
+        read = np.exp(2.18 * np.log(shot) + 1.2 + random.normal(0, 0.26))
         coarse = kernels.disc(0.6, 1) if random.random() < self.coarse else None
-        noisy = camera_noise(image, float(np.exp(log_shot)), float(read), random, coarse)
+        noisy = camera_noise(image, shot, float(read), random, coarse)
         return compress(noisy, _integer(self.quality, random)) if random.random() < self.compressed else noisy
 
 
@@ -106,8 +106,9 @@ class Jpeg:
 
 @dataclass(frozen=True, kw_only=True)
 class Blur:
-    """Motion (share `motion`, a shaken path of `length` pixels) or defocus (a disc of `radius`), then a little noise.
+    """Motion (share `motion`) or defocus (a disc of `radius`), then a little noise.
 
+    Motion is a shaken path of `length` pixels, short ones as often as long ones on a logarithmic scale.
     A share `linear` is blurred in linear light, as cameras do; a share `compressed` then goes through JPEG.
     """
 
@@ -131,7 +132,7 @@ class Blur:
             return image
         reach = self.margin - 1
         if random.random() < self.motion:
-            kernel = kernels.shake(random.uniform(*self.length), reach, random)
+            kernel = kernels.shake(_log_uniform(self.length, random), reach, random)
         else:
             kernel = kernels.disc(random.uniform(*self.radius), reach)
         if random.random() < self.linear:
@@ -177,7 +178,7 @@ class Rain:
 
     def streaks(self, size: tuple[int, ...], random: np.random.Generator) -> NDArray[np.float32]:
         """One layer, (H, W): 0 where it does not rain, at most `strength`."""
-        drops = (random.random(size, np.float32) < np.exp(random.uniform(*np.log(self.density)))).astype(np.float32)
+        drops = (random.random(size, np.float32) < _log_uniform(self.density, random)).astype(np.float32)
         drops *= random.uniform(0.3, 1, size).astype(np.float32)
         reach = min(int(self.length[1] / 2) + 2, (min(size) - 1) // 2)
         angle = np.pi / 2 + random.uniform(*self.angle)
@@ -249,3 +250,8 @@ LINEAR = to_linear(np.arange(256) / 255)
 def _integer(bounds: tuple[int, int], random: np.random.Generator) -> int:
     """Both bounds included."""
     return int(random.integers(bounds[0], bounds[1] + 1))
+
+
+def _log_uniform(bounds: Range, random: np.random.Generator) -> float:
+    """Each doubling is as likely as any other."""
+    return float(np.exp(random.uniform(*np.log(bounds))))

@@ -68,8 +68,18 @@ class Schedule:
 
 
 def loss_of(out: Tensor, clean: Tensor, progress: float, config: dict[str, Any]) -> Tensor:
-    """L1; towards the end (from progress mse_from) mean squared error; plus L1 of the spectrum, weighted."""
-    loss = F.mse_loss(out, clean) * 20 if progress >= config.get("mse_from", 1.0) else F.l1_loss(out, clean)
+    """The config's `loss`; plus L1 of the spectrum, weighted by `frequency`.
+
+    l1 (the default): L1, and from progress `mse_from` on mean squared error. psnr: the logarithm of each crop's mean
+    squared error (Chen et al., HINet, arXiv 2105.06086), so that crops to be left alone count too, beside bad ones.
+    They pull ever harder the better they are, down to an error of `floor`: too low a floor, and a network that finds
+    its task hard learns to do nothing.
+    """
+    if config.get("loss", "l1") == "psnr":
+        errors = F.mse_loss(out, clean, reduction="none").mean((1, 2, 3))
+        loss = 0.02 * torch.log(errors + config["floor"]).mean()
+    else:
+        loss = F.mse_loss(out, clean) * 20 if progress >= config.get("mse_from", 1.0) else F.l1_loss(out, clean)
     weight = config.get("frequency", 0.0)
     if weight:
         spectrum = torch.fft.rfft2(out - clean, norm="ortho")
@@ -170,7 +180,11 @@ class Run:
             if self.step % settings["valid_every"] == 0 or progress >= 1:
                 score = validate(self.average, held, self.device)
                 mean_loss = total / (self.step - saved)
-                self.log(loss=round(mean_loss, 6), **{label: round(score, 3)}, progress=round(progress, 4))
+                told = {label: score}
+                if self.model.scale == 1:
+                    told["kept"] = validate(self.average, [Pair(pair.clean, pair.clean) for pair in held], self.device)
+                rounded = {name: round(value, 3) for name, value in told.items()}
+                self.log(loss=round(mean_loss, 6), **rounded, progress=round(progress, 4))
                 self.save()
                 total, saved = 0.0, self.step
             start = time.monotonic()

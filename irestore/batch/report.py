@@ -4,7 +4,8 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -120,6 +121,8 @@ class Report:
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
         self._shown_pixels = 0.0
+        self._computing = 0  # pictures, or batches of them, at this moment
+        self._computing_since = 0.0
         self._started = time.monotonic()
         self._bar = tqdm(
             total=round(self.total_pixels / 1e6, 3),
@@ -157,7 +160,23 @@ class Report:
     def present(self, source: Path) -> None:
         """The bar names this picture."""
         name = one_line(source.name)
-        self._bar.set_description(name if len(name) <= 30 else f"{name[:14]}…{name[-15:]}", refresh=False)
+        with self._lock:
+            self._bar.set_description(name if len(name) <= 30 else f"{name[:14]}…{name[-15:]}", refresh=False)
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Inside, the network computes; time in which it does so for several pictures at once counts once."""
+        with self._lock:
+            if not self._computing:
+                self._computing_since = time.monotonic()
+            self._computing += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._computing -= 1
+                if not self._computing:
+                    self.totals.busy_seconds += time.monotonic() - self._computing_since
 
     def advance(self, pixels: float) -> None:
         """So many pixels of input are done with (finished, skipped or failed)."""

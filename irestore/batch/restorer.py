@@ -16,12 +16,22 @@ if TYPE_CHECKING:
 
 AlphaMode = Literal["resize", "restore", "drop"]
 LARGEST_BATCH = 16  # pictures; beyond that a GPU gains nothing and memory is better left to tiles
+PENDING_A_LANE = 2  # pictures that are computed, or wait for one that came before them, so that no lane stands still
+MOST_LANES = 8  # more would wait for each other in Python
+SMALL = 2**18  # pixels; a larger picture keeps all threads of a CPU busy by itself
 
 
 class Restores(Protocol):
-    """What `run` needs of a network."""
+    """What `run` needs of a network. With several lanes it is called from several threads at once."""
 
     name: str
+    lanes: int  # how many pictures may be computed side by side, each in a thread of its own
+
+    def enter_lane(self) -> None:
+        """Called first in each lane's thread."""
+
+    def beside(self, height: int, width: int) -> bool:
+        """Whether a picture of that size is to be computed on a lane, beside others."""
 
     def __call__(self, pictures: Sequence[images.Picture], progress: Callable[[float], None]) -> list[images.Picture]:
         """The restored pictures, in order; `progress` gets the fraction done, rising."""
@@ -37,7 +47,10 @@ class Restores(Protocol):
 
 
 class Restorer:
-    """A model with its settings. `strength` below 1 blends the result with the input, for models of scale 1."""
+    """A model with its settings. On a CPU it has as many lanes as PyTorch has threads here, 8 at most.
+
+    `strength` below 1 blends the result with the input, for models of scale 1.
+    """
 
     def __init__(
         self, model: "Trunk", name: str, settings: "Settings", *, alpha: AlphaMode = "resize", strength: float = 1.0
@@ -48,6 +61,9 @@ class Restorer:
         self._alpha: AlphaMode = alpha
         self._strength = strength
         self._device = next(model.parameters()).device
+        threads = _threads() if self._device.type == "cpu" else 1
+        self._lane_threads = -(-threads // MOST_LANES)
+        self.lanes = threads // self._lane_threads
 
     def __call__(self, pictures: Sequence[images.Picture], progress: Callable[[float], None]) -> list[images.Picture]:
         """Pictures of one padded size -> pictures of `scale` times their sizes, each as if it had been alone.
@@ -77,6 +93,23 @@ class Restorer:
                 break
             count //= 2
         return count
+
+    def enter_lane(self) -> None:
+        """From here on this thread, and no other, computes with a lane's share of the threads."""
+        import torch
+
+        torch.set_num_threads(self._lane_threads)
+
+    def beside(self, height: int, width: int) -> bool:
+        """Small ones, where as many of that size as may be pending fit into the memory that may be taken."""
+        from irestore.runner import budget, cost
+
+        height, width = self.padded(height, width)
+        if self.lanes == 1 or height * width > SMALL:
+            return False
+        planned = cost(self._model, height, width, self._settings)
+        pending = PENDING_A_LANE * self.lanes
+        return planned.storage == "device" and pending * planned.bytes <= budget(self._device, self._settings)
 
     def peak_bytes(self) -> int:
         """Peak of the tensors on a CUDA device, of the whole process elsewhere; 0 where the system does not tell."""
@@ -125,6 +158,12 @@ class Restorer:
         plane = picture.alpha[..., None].repeat(3, axis=2)
         restored: NDArray[np.float32] = self._restored([plane], lambda _: None)[0].mean(axis=2)
         return restored
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
 
 
 def process_peak_bytes() -> int:

@@ -1,6 +1,9 @@
 """A plan carried out: reading, computing and writing at the same time, in bounded memory, every picture on its own.
 
-    reader thread --decoded--> calling thread --restored--> writer threads
+    reader thread --decoded--> calling thread (and its lanes) --restored--> writer threads
+
+On a CPU small pictures are computed side by side, on lanes: a thread each does more than all threads on one. Results
+are the same bit for bit, and are handed on in the order in which they were decoded.
 
 A picture that fails is reported by name and the rest goes on. A stop (`KeyboardInterrupt`, `fail_fast`, a full disk)
 ends reading and computing; what is computed already is still written. Frames of an animation go through one by one.
@@ -8,7 +11,9 @@ ends reading and computing; what is computed already is still written. Frames of
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +23,7 @@ from irestore.batch.files import discard_unfinished, is_full_disk, read, size_by
 from irestore.batch.plan import Item
 from irestore.batch.queues import ClosedError, Pipe
 from irestore.batch.report import Outcome, Report
-from irestore.batch.restorer import Restores
+from irestore.batch.restorer import PENDING_A_LANE, Restores
 from irestore.errors import IrestoreError, RestoreError, WriteError
 
 
@@ -31,7 +36,7 @@ class RunOptions:
     keep_alpha: bool = True
     fail_fast: bool = False
     writers: int = 1
-    waiting_bytes: int = 2**23  # decoded, and as much again restored
+    waiting_bytes: int = 2**21  # decoded, and as much again restored
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,14 @@ class Frame:
     item: Item
     number: int
     content: images.Picture | IrestoreError
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Computed:
+    """The restored pictures of some frames, in order; `seconds` of computing went into each."""
+
+    pictures: list[images.Picture]
     seconds: float
 
 
@@ -69,6 +82,10 @@ class _Run:
         self.options = options
         self.decoded: Pipe[Frame] = Pipe(options.waiting_bytes)
         self.restored: Pipe[Result] = Pipe(options.waiting_bytes)
+        self.lanes = ThreadPoolExecutor(restorer.lanes, "lane", restorer.enter_lane)
+        self.pending: deque[tuple[Frame, Future[Computed]]] = deque()  # on the lanes, or through and not yet delivered
+        self.stopped = False  # nothing more is begun
+        self.halted = False  # lanes give up what they compute
         self.open: Result | None = None  # of which frames are still to come
         self.given_up: Item | None = None  # of which more frames may come, in vain
         self.writing: set[Path | None] = set()
@@ -84,18 +101,28 @@ class _Run:
         try:
             self._compute()
         finally:
-            self.decoded.close()
-            if self.open is not None:
-                self.open.frames.finish(WriteError(f"{self.open.item.target}: stopped before its last frame"))
-            self.restored.finish()
             try:
-                for thread in threads:
-                    thread.join()
+                self._wind_up(threads)
             except KeyboardInterrupt:
                 self._abandon()
                 raise
         if self.broken is not None:
             raise self.broken
+
+    def _wind_up(self, threads: list[threading.Thread]) -> None:
+        """End all stages. After an exception, pictures that are through on the lanes are still written."""
+        self.halted = True
+        self.decoded.close()
+        if self.open is not None:
+            self.open.frames.finish(WriteError(f"{self.open.item.target}: stopped before its last frame"))
+            self.open = None
+        self.lanes.shutdown(cancel_futures=True)
+        for frame, computed in self.pending:
+            if frame.item.frames == 1 and not computed.cancelled() and computed.exception() is None:
+                self._conclude([frame], computed.result)
+        self.restored.finish()
+        for thread in threads:
+            thread.join()
 
     def _guarded(self, stage: Callable[[], None]) -> None:
         """Run a stage in its thread; what it does not foresee ends the run instead of being lost."""
@@ -108,6 +135,7 @@ class _Run:
             self.restored.close()
 
     def _stop(self, error: BaseException | None) -> None:
+        self.stopped = True
         self.broken = self.broken or error
         self.decoded.close()
 
@@ -133,15 +161,42 @@ class _Run:
 
     def _compute(self) -> None:
         for frame in self.decoded:
-            if frame.item is self.given_up:
-                self.report.advance(frame.item.info.pixels)
-            elif isinstance(frame.content, IrestoreError):
-                self._fail(frame.item, frame.content)
-                self.report.advance(frame.item.info.pixels * (frame.item.frames - frame.number))
+            if self._beside(frame):
+                while len(self.pending) >= PENDING_A_LANE * self.restorer.lanes:
+                    self._settle()
+                self.pending.append((frame, self.lanes.submit(self._restored, [frame])))
             else:
-                more = self.restorer.together(frame.content.height, frame.content.width) - 1
-                kind = self._kind(frame)
-                self._restore([frame, *self.decoded.take_more(more, partial(self._is, kind))])
+                while self.pending:
+                    self._settle()
+                self._alone(frame)
+        while self.pending:
+            self._settle()
+
+    def _beside(self, frame: Frame) -> bool:
+        """Whether to compute it on a lane: it is small, and there are others to share the machine with."""
+        if isinstance(frame.content, IrestoreError) or frame.item is self.given_up:
+            return False
+        if not (self.pending or self.decoded.holds_some()):
+            return False
+        return self.restorer.beside(frame.content.height, frame.content.width)
+
+    def _settle(self) -> None:
+        """Deliver the oldest of what is on the lanes; drop it instead if the run is stopped and it was not begun."""
+        frame, computed = self.pending.popleft()
+        if not (self.stopped and computed.cancel()):
+            self._conclude([frame], computed.result)
+
+    def _alone(self, frame: Frame) -> None:
+        """Compute a frame in this thread, with others like it where the network takes several at once."""
+        if frame.item is self.given_up:
+            self.report.advance(frame.item.info.pixels)
+        elif isinstance(frame.content, IrestoreError):
+            self._fail(frame.item, frame.content)
+            self.report.advance(frame.item.info.pixels * (frame.item.frames - frame.number))
+        else:
+            more = self.restorer.together(frame.content.height, frame.content.width) - 1
+            group = [frame, *self.decoded.take_more(more, partial(self._is, self._kind(frame)))]
+            self._conclude(group, partial(self._restored, group))
 
     def _is(self, kind: tuple[int, int] | None, frame: Frame) -> bool:
         return self._kind(frame) == kind
@@ -152,34 +207,43 @@ class _Run:
             return None
         return self.restorer.padded(frame.content.height, frame.content.width)
 
-    def _restore(self, group: list[Frame]) -> None:
+    def _conclude(self, group: list[Frame], compute: Callable[[], Computed]) -> None:
+        """Deliver what `compute` gives, or report its error. It may wait for a lane."""
+        try:
+            computed = compute()
+        except (RestoreError, MemoryError) as error:
+            if len(group) > 1:  # one of them may be to blame: each on its own
+                for frame in group:
+                    self._conclude([frame], partial(self._restored, [frame]))
+            elif group[0].item is not self.given_up:
+                self._fail(group[0].item, error if isinstance(error, RestoreError) else RestoreError("out of memory"))
+            return
+        for frame, picture in zip(group, computed.pictures, strict=True):
+            self._deliver(frame, picture, frame.seconds + computed.seconds)
+
+    def _restored(self, group: list[Frame]) -> Computed:
+        """Called in a lane or in the run's own thread. The bar moves on in the end even where it fails for good."""
         pixels = sum(frame.item.info.pixels for frame in group)
         shown = 0.0
 
         def progress(fraction: float) -> None:
             nonlocal shown
+            if self.halted:
+                raise ClosedError
             self.report.advance(pixels * (fraction - shown))
             shown = fraction
 
         self.report.present(group[0].item.source.path)
         pictures = [frame.content for frame in group if isinstance(frame.content, images.Picture)]
         started = time.monotonic()
-        try:
-            restored = self.restorer(pictures, progress)
-        except (RestoreError, MemoryError) as error:
-            if len(group) > 1:  # one of them may be to blame: each on its own
-                progress(0.0)
-                for frame in group:
-                    self._restore([frame])
-                return
-            self._fail(group[0].item, error if isinstance(error, RestoreError) else RestoreError("out of memory"))
-            restored = []
-        finally:
-            seconds = time.monotonic() - started
-            self.report.totals.busy_seconds += seconds
+        with self.report.computing():
+            try:
+                restored = self.restorer(pictures, progress)
+            except (RestoreError, MemoryError):
+                progress(0.0 if len(group) > 1 else 1.0)
+                raise
         progress(1.0)
-        for frame, picture in zip(group, restored, strict=False):
-            self._deliver(frame, picture, frame.seconds + seconds / len(group))
+        return Computed(restored, (time.monotonic() - started) / len(group))
 
     def _deliver(self, frame: Frame, picture: images.Picture, seconds: float) -> None:
         """Hand a restored frame on; the result of an animation goes to a writer with its first frame, to be filled."""

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     pass
 
 GPU_WRITERS = 8  # threads, so that a GPU does not wait for PNG
+LANES_A_WRITER = 4  # to compute a picture takes a CPU about five times as long as to write it
 # Between the stages, beyond one picture of any size: a CPU is never ahead, a GPU wants a batch ready and must not wait.
 WAITING_BYTES = {"cuda": 2**29}
-LITTLE_BYTES = 2**23
+LITTLE_BYTES = 2**21
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,8 @@ def _restore(task: str, options: Options, job: Job, ranks: distributed.Ranks, re
         items = tuple(sorted(items, key=lambda item: (item.info.height, item.info.width)))
     if options.verbose:
         report.say(f"irestore: {job.entry.name} on {device}")
+    on_cpu = device.type == "cpu"
+    writers = -(-restorer.lanes // LANES_A_WRITER) if on_cpu else min(GPU_WRITERS, os.cpu_count() or 1)
     report.started()
     run(
         (items[number] for number in ranks.claims(len(items))),
@@ -183,7 +186,7 @@ def _restore(task: str, options: Options, job: Job, ranks: distributed.Ranks, re
             save=replace(save_options(options), provenance=provenance(task, job.entry, path)),
             keep_alpha=options.alpha != "drop",
             fail_fast=options.fail_fast,
-            writers=1 if device.type == "cpu" else min(GPU_WRITERS, os.cpu_count() or 1),
+            writers=writers,
             waiting_bytes=WAITING_BYTES.get(device.type, LITTLE_BYTES),
         ),
     )

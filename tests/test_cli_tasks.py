@@ -360,6 +360,17 @@ def test_a_dry_run_tells_sizes_memory_and_time_and_does_nothing(here: Path, caps
     assert results(here) == before
 
 
+def test_a_dry_run_without_a_connection_names_the_model_that_will_be_used(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_picture(here / "a.png", (7, 9))
+    assert main(["sr", "-n", "--offline", "a.png", "-d", "cpu"]) == 0
+    err = capsys.readouterr().err
+    assert "Using the bundled model compact-x4 instead" in err
+    assert "1 to do with compact-x4 (bundled)" in err
+    assert main(["sr", "-n", "--offline", "-m", "heart-x4-otf-v2", "a.png", "-d", "cpu"]) == 3
+
+
 def test_progress_is_shown_on_a_terminal(tmp_path: Path, weights: Path) -> None:
     pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
     for number in range(3):

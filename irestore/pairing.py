@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,8 +19,8 @@ SHOWN = 3  # names in a message
 
 def pictures(folder: Path) -> list[Path]:
     """The pictures in a folder, not below it, in natural order (2 before 10). Raises UsageError if there are none."""
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: {'is a file, not a folder' if folder.exists() else 'no such folder'}")
+    if not os.path.isdir(folder):  # noqa: PTH112 Path raises for a name that is too long
+        raise UsageError(f"{folder}: {'is a file, not a folder' if os.path.exists(folder) else 'no such folder'}")  # noqa: PTH110
     found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
     if not found:
         raise UsageError(f"{folder}: there is no picture in this folder")

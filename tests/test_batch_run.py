@@ -25,7 +25,7 @@ from irestore.batch.queues import ClosedError, Pipe
 from irestore.batch.report import Outcome, Report, Totals, duration, one_line
 from irestore.batch.restorer import Restorer
 from irestore.batch.run import RunOptions, run
-from irestore.errors import RestoreError, WriteError
+from irestore.errors import OutOfMemoryError, ReadError, RestoreError, WriteError
 from irestore.runner import Settings, cost
 
 
@@ -288,6 +288,84 @@ def test_an_error_that_nobody_foresaw_ends_the_run_and_is_not_lost(monkeypatch: 
                 ran(items(*pictures(5), overwrite=True), Doubler())
 
 
+def animation(name: str, frames: int) -> str:
+    shades = [Image.new("RGB", (9, 6), (20 * number, 0, 0)) for number in range(frames)]
+    shades[0].save(name, save_all=True, append_images=shades[1:], duration=10, lossless=True)
+    return name
+
+
+@pytest.mark.parametrize("place", ["save_frames", "report"])
+def test_a_writer_that_dies_does_not_leave_an_animation_waiting_for_it(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        time.sleep(0.1)
+        raise ZeroDivisionError
+
+    todo = items(*pictures(1), animation("moving.webp", 12), frames="all")
+    if place == "report":
+        monkeypatch.setattr(Report, "add", broken)
+    else:
+        monkeypatch.setattr(files.images, place, broken, raising=False)
+    with pytest.raises(ZeroDivisionError):
+        ran(todo, Doubler(), load=images.LoadOptions(frames="all"), waiting_bytes=1)
+
+
+def test_an_unforeseen_error_of_the_reader_keeps_what_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    load, save = images.load, images.save
+    todo = items(*pictures(6))
+
+    def broken(path: Path, options: Any) -> images.Picture:
+        if path.name == "4.png":
+            time.sleep(0.1)
+            raise ZeroDivisionError
+        return load(path, options)
+
+    monkeypatch.setattr(files.images, "load", broken, raising=False)
+    monkeypatch.setattr(files.images, "save", lambda *a: (time.sleep(0.1), save(*a))[1], raising=False)
+    network = Doubler()
+    with pytest.raises(ZeroDivisionError):
+        ran(todo, network)
+    assert len(results(Path("out"))) == len(network.calls)
+
+
+def test_nothing_is_begun_after_the_failure_that_stops_the_run() -> None:
+    """The small ones are on lanes, the second of them fails; a large one has been decoded already."""
+    names = [*pictures(4), write_picture(Path("large.png"), (120, 9)).name, *pictures(9)[4:]]
+    todo = items(*names)
+    bad = images.load("1.png").pixels.tobytes()
+
+    def work(picture: images.Picture) -> None:
+        time.sleep(0.1)
+        if picture.pixels.tobytes() == bad:
+            raise RestoreError("no")
+
+    network = Watched(4, work)
+    assert ran(todo, network, fail_fast=True).totals.failed == 1
+    assert not any(120 in met for met in network.met)
+    assert "3_x2.png" in results(Path("out")), "what was on the lanes is kept"
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_an_animation_that_a_stop_cuts_short_fails_and_leaves_no_file(lanes: int) -> None:
+    todo = items(*pictures(1), animation("moving.webp", 12), frames="all")
+    seen: list[int] = []
+
+    def work(_: images.Picture) -> None:
+        seen.append(1)
+        if len(seen) == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+
+    records = io.StringIO()
+    with pytest.raises(KeyboardInterrupt):
+        ran(todo, Watched(lanes, work), records, load=images.LoadOptions(frames="all"))
+    told = {record["input"]: record for record in map(json.loads, records.getvalue().splitlines())}
+    assert told["0.png"]["status"] == "done"
+    assert told["moving.webp"]["error"].endswith("stopped before its last frame")
+    assert list(results(Path("out"))) == ["0_x2.png"]
+
+
 # --- stops
 
 
@@ -307,33 +385,53 @@ def test_a_stop_writes_what_is_computed_and_ends_its_threads() -> None:
     assert threading.active_count() == count
 
 
-def test_a_second_stop_leaves_nothing_unfinished(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The writer is stuck in a file when the calling thread, waiting for it, is interrupted again."""
-    stuck, release = threading.Event(), threading.Event()
+def stopping_while_writing(monkeypatch: pytest.MonkeyPatch, signals: int) -> list[int]:
+    """While the first result is being written, and all others are computed, that many Ctrl-C arrive."""
+    save, sent = images.save, []
 
     def slow(picture: images.Picture, path: Path, options: Any) -> tuple[str, ...]:
         (path.parent / f".irestore-{os.getpid()}-0123.part").write_bytes(b"half")
         (path.parent / ".irestore-1-0123.part").write_bytes(b"another process's")
-        stuck.set()
-        release.wait(30)
-        return ()
-
-    def interrupted(thread: threading.Thread, timeout: float | None = None) -> None:
-        if thread.name.startswith("writer"):
-            raise KeyboardInterrupt
-
-    def stop(_: images.Picture) -> None:
-        if stuck.wait(0.5):
-            raise KeyboardInterrupt
+        time.sleep(0.3)
+        while len(sent) < signals:
+            os.kill(os.getpid(), signal.SIGINT)
+            sent.append(1)
+            time.sleep(0.3)
+        (path.parent / f".irestore-{os.getpid()}-0123.part").unlink(missing_ok=True)
+        return save(picture, path, options)
 
     monkeypatch.setattr(files.images, "save", slow, raising=False)
-    todo = items(*pictures(3))
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "join", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            ran(todo, Doubler(fail=stop))
+    return sent
+
+
+def test_a_stop_while_results_are_written_waits_for_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    todo = items(*pictures(4))
+    stopping_while_writing(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        ran(todo, Doubler(), waiting_bytes=2**30)
+    written = [name for name in results(Path("out")) if name.endswith(".png")]
+    assert written == [f"{number}_x2.png" for number in range(4)]
+
+
+def test_a_second_stop_leaves_nothing_unfinished(monkeypatch: pytest.MonkeyPatch) -> None:
+    todo = items(*pictures(4))
+    stopping_while_writing(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        ran(todo, Doubler(), waiting_bytes=2**30)
     assert list(results(Path("out"))) == [".irestore-1-0123.part"]
-    release.set()
+    time.sleep(0.7)  # until the writer's thread has seen that nobody waits for it
+
+
+def test_a_stop_while_a_batch_is_handed_on_writes_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer is slower than the network, so the interrupt comes while the calling thread waits for it."""
+    todo = items(*pictures(6))
+    stopping_while_writing(monkeypatch, 1)
+    network = Doubler(at_once=6)
+    network.together = lambda *_: (time.sleep(0.3), 6)[1]  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        ran(todo, network, waiting_bytes=4000)
+    assert network.calls == [[(6, 9)] * 6]
+    assert sum(name.endswith(".png") for name in results(Path("out"))) == 6
 
 
 # --- lanes
@@ -379,11 +477,11 @@ def test_a_large_picture_has_the_machine_to_itself() -> None:
     assert all(len(met) == 1 for met in network.met if max(met) >= 100)
 
 
-def test_a_picture_without_others_has_the_machine_to_itself() -> None:
+def test_without_lanes_pictures_have_the_machine_to_themselves() -> None:
     threads: list[str] = []
     network = Watched(3, lambda _: threads.append(threading.current_thread().name))
-    assert ran(items(*pictures(1)), network).totals.done == 1
-    assert threads == ["MainThread"]
+    assert ran(items(*pictures(3)), network, lanes=False).totals.done == 3
+    assert threads == ["MainThread"] * 3
 
 
 def test_no_more_wait_to_be_delivered_than_two_a_lane() -> None:
@@ -580,6 +678,29 @@ def test_progress_ends_at_the_pixels_of_all_pictures_whatever_becomes_of_them() 
     assert report._shown_pixels == pytest.approx(sum(item.pixels for item in todo))
 
 
+def test_progress_of_a_frame_that_fails_in_a_file_that_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    load_frames = images.load_frames
+
+    def cut(*arguments: Any) -> Any:
+        for number, picture in enumerate(load_frames(*arguments)):
+            if number == 4:
+                raise ReadError("moving.webp: cut")
+            yield picture
+
+    monkeypatch.setattr(files.images, "load_frames", cut, raising=False)
+    seen: list[int] = []
+
+    def fail(_: images.Picture) -> None:
+        seen.append(1)
+        if len(seen) == 2:
+            raise RestoreError("no")
+
+    todo = items(animation("moving.webp", 10), *pictures(1), frames="all")
+    report = ran(todo, Doubler(fail=fail), load=images.LoadOptions(frames="all"))
+    assert (report.totals.done, report.totals.failed) == (1, 1)
+    assert report._shown_pixels == pytest.approx(sum(item.pixels for item in todo))
+
+
 def test_names_cannot_break_lines_or_terminals() -> None:
     assert one_line("a\nb\x1b[31m\udcff ü€") == r"a\nb\x1b[31m\udcff ü€"
 
@@ -747,3 +868,21 @@ def test_a_network_of_one_channel_takes_each_colour_on_its_own() -> None:
         plane = picture.pixels[..., channel : channel + 1].repeat(3, axis=2)
         (alone,) = grey([picture.replaced(plane, None)], nothing)
         assert np.abs(result.pixels[..., channel] - alone.pixels[..., 0]).max() < 2e-6
+
+
+def test_memory_that_runs_out_beside_the_network_fails_only_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(torch, "lerp", full)
+    restorer = Restorer(models.build("heart", CONFIG | {"upscale": 1}), "tiny", Settings(), strength=0.5)
+    with pytest.raises(OutOfMemoryError, match="does not fit into memory"):
+        restorer([images.load(pictures(1)[0])], lambda _: None)
+
+
+def test_the_memory_of_a_network_of_one_channel_is_that_of_three_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    model = models.build("heart", CONFIG | {"in_chans": 1})
+    needed = cost(model, 64, 64, Settings(), batch=3).bytes
+    assert Restorer(model, "tiny", Settings(max_memory=4 * needed)).beside(64, 64)
+    assert not Restorer(model, "tiny", Settings(max_memory=4 * needed - 1)).beside(64, 64)

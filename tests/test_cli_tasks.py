@@ -13,6 +13,7 @@ from PIL import Image
 from tiny import CONFIG, Ran, finish, irestore, results, size_of, start, write_picture, write_weights
 
 from irestore import images
+from irestore.batch.run import RunOptions
 from irestore.cli import main
 from irestore.weights import hub
 from irestore.weights import manifest as models
@@ -369,6 +370,66 @@ def test_a_dry_run_without_a_connection_names_the_model_that_will_be_used(
     assert "Using the bundled model compact-x4 instead" in err
     assert "1 to do with compact-x4 (bundled)" in err
     assert main(["sr", "-n", "--offline", "-m", "heart-x4-otf-v2", "a.png", "-d", "cpu"]) == 3
+
+
+@pytest.mark.parametrize(("inputs", "lanes"), [(["a.png"], False), (["a.png", "b.png"], True)])
+def test_lanes_follow_from_the_command_and_not_from_what_is_left_to_do(
+    here: Path, monkeypatch: pytest.MonkeyPatch, inputs: list[str], lanes: bool
+) -> None:
+    """A command that is run again computes the rest as it would have the first time, to the last bit."""
+    write_picture(here / "a.png")
+    write_picture(here / "b.png")
+    write_picture(here / "b_x2.png")
+    weights = write_weights(here / "w.safetensors")
+    seen: list[RunOptions] = []
+    monkeypatch.setattr("irestore.cli.job.run", lambda items, restorer, report, options: seen.append(options))
+    assert main(["sr", *inputs, "--weights", str(weights), "-d", "cpu"]) == 0
+    assert [options.lanes for options in seen] == [lanes]
+
+
+def test_a_model_that_is_named_says_the_scale(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_picture(here / "a.png", (7, 9))
+    assert main(["sr", "-n", "-m", "compact-x2", "a.png", "-d", "cpu"]) == 0
+    assert "18x14" in capsys.readouterr().out
+    assert main(["sr", "-n", "-x4", "-m", "compact-x2", "a.png"]) == 3
+    assert "'compact-x2' is for sr x2, not for sr x4" in capsys.readouterr().err
+
+
+def test_results_that_exist_and_nothing_at_all_are_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_picture(here / "a.png")
+    write_picture(here / "a_x2.png")
+    (here / "empty").mkdir()
+    assert main(["sr", "a.png", "-m", "compact-x2"]) == 0
+    assert "1 of the results exist already: skipped; --overwrite" in capsys.readouterr().err
+    assert main(["sr", "-r", "empty", "-m", "compact-x2"]) == 0
+    assert "no pictures found in empty" in capsys.readouterr().err
+
+
+def test_values_that_make_no_sense_are_refused_in_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_picture(here / "a.png")
+    for arguments, said in (
+        (["denoise", "a.png", "--strength", "nan"], "'nan' is no share"),
+        (["denoise", "a.png", "--strength", "50%"], "'50%' is no share"),
+        (["denoise", "a.png", "--threads", "9999999999"], "not in the range"),
+        (["denoise", "a.png", "-o", "out"], "a file needs a suffix, as in out.png; for a folder write out/"),
+    ):
+        assert main(arguments) == 2
+        assert said in capsys.readouterr().err
+    assert main(["denoise", "a.png", "-o", f"{'x' * 300}.png"]) == 1
+    assert "File name too long" in capsys.readouterr().err
+
+
+def test_pictures_of_one_name_are_told_apart_by_folder_or_suffix(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("u/a.png", "v/a.png", "v/a.bmp"):
+        write_picture(here / name)
+    assert main(["sr", "-n", "u/a.png", "v/a.png", "v/a.bmp", "-f", "png", "-o", "out", "-m", "compact-x2"]) == 2
+    assert "{inext}" in capsys.readouterr().err
+    template = "{parent}-{stem}-{inext}{ext}"
+    assert main(["sr", "-n", "-r", ".", "-f", "png", "-o", "out", "-m", "compact-x2", "--name", template]) == 0
+    told = capsys.readouterr().out
+    assert all(f"{name}.png" in told for name in ("u-a-png", "v-a-png", "v-a-bmp"))
 
 
 def test_progress_is_shown_on_a_terminal(tmp_path: Path, weights: Path) -> None:

@@ -102,7 +102,7 @@ def load_png(given: Picture, options: SaveOptions) -> Picture:
 
 
 def test_jpeg_needs_a_background_where_something_shines_through() -> None:
-    with pytest.raises(UsageError, match="jpg has no transparency, the picture has; choose a background colour"):
+    with pytest.raises(UsageError, match="jpg has no transparency, the picture has; give it a --background"):
         encode(cut_out(), "jpg")
     assert encode(cut_out(), "jpg", SaveOptions(background="white"))
     opaque = dataclasses.replace(cut_out(), alpha=np.ones((24, 31), np.float32))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from irestore.errors import ReadError, UsageError, WriteError
-from irestore.images import LoadOptions, Picture, SaveOptions, encode, load, probe, save
+from irestore.images import LoadOptions, Picture, SaveOptions, encode, load, probe, save, save_frames
 
 
 def picture(height: int = 6, width: int = 9) -> Picture:
@@ -175,3 +175,17 @@ def test_permissions_and_links_are_kept(photo: Path) -> None:
     assert link.is_symlink()
     assert photo.stat().st_mode & 0o777 == 0o640
     assert load(photo).height == 7
+
+
+def test_an_error_that_names_its_file_is_raised_as_it_is(tmp_path: Path):
+    """And not as its own cause: whoever follows the causes would never come to the end."""
+    target = tmp_path / "a.png"
+
+    def frames():
+        yield Picture(np.zeros((4, 4, 3), np.float32), alpha=None, grey=False, depth=8, format="png")
+        raise WriteError(f"{target}: stopped")
+
+    with pytest.raises(WriteError, match="stopped") as caught:
+        save_frames(frames(), target)
+    assert caught.value.__cause__ is None
+    assert list(tmp_path.iterdir()) == []

@@ -147,7 +147,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path, content, message):
 def test_a_cut_checkpoint_or_none_is_refused(tmp_path):
     torch.save(models.build("heart", HEART).state_dict(), tmp_path / "whole.pth")
     (tmp_path / "half.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:5000])
-    with pytest.raises(WeightsError, match=r"half\.pth: damaged, or holds more than tensors"):
+    with pytest.raises(WeightsError, match=r"half\.pth: damaged, no checkpoint, or holds more than tensors"):
         weights.convert(tmp_path / "half.pth", tmp_path / "out.safetensors", config={})
     with pytest.raises(WeightsError, match=r"absent\.pth: cannot read the checkpoint: No such file"):
         weights.convert(tmp_path / "absent.pth", tmp_path / "out.safetensors", config={})

@@ -35,7 +35,7 @@ def check_targets(targets: Iterable[tuple[Source, Path]]) -> None:
             clashes.append(f"{target}: would be made from both {first.path} and {source.path}")
         elif _key(target) == source.key:
             clashes.append(f"{target}: is the input itself")
-    _refuse(clashes, "; choose other names with --name, or a folder with -o")
+    _refuse(clashes, "; --name tells them apart, by {inext} (the input's suffix) or {parent} (its folder)")
 
 
 def check_inputs_kept(items: Iterable["Item"], inputs: Iterable[Source]) -> None:

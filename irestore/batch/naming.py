@@ -1,5 +1,6 @@
 """Where an output goes and what it is called."""
 
+import os
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from irestore.errors import UsageError
 from irestore.images import format_of
 
 STDOUT = "-"
-FIELDS = ("stem", "ext", "task", "model", "scale")
+FIELDS = ("stem", "inext", "parent", "ext", "task", "model", "scale")
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,13 @@ class Naming:
             suffix = default_suffix
         else:
             return None
-        name = self.template.format(stem=source.stem, ext=suffix, **self.values)
+        own_values = {"stem": source.stem, "inext": source.suffix.removeprefix("."), "parent": _parent(source)}
+        name = self.template.format(ext=suffix, **own_values, **self.values)
         return (source.parent if self.folder is None else self.folder / below) / name
+
+
+def _parent(source: Path) -> str:
+    return os.path.basename(os.path.dirname(os.path.abspath(source)))  # noqa: PTH100, PTH119, PTH120 a hot loop
 
 
 def default_template(scale: int) -> str:

@@ -117,11 +117,13 @@ def naming_for(request: Request, sources: Sequence[Source], *, several: bool) ->
         several
         or not (sources and all(source.alone for source in sources))
         or output.endswith(("/", os.sep))
-        or Path(output).is_dir()
+        or os.path.isdir(output)  # noqa: PTH112 Path raises for a name that is too long
     ):
         if stdin:
             raise UsageError(f"-o {output}: what is read from standard input has no name; give the output one")
         return Naming(template, values, folder=Path(output), suffix=suffix)
+    if request.save.format == "auto" and format_of(output) is None and not Path(output).suffix:
+        raise UsageError(f"-o {output}: a file needs a suffix, as in {output}.png; for a folder write {output}/")
     check_target(format_for(Path(output), request.save, ""), 1, 1, False, request.save)
     return Naming(template, values, file=Path(output))
 

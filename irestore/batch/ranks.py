@@ -99,12 +99,16 @@ class Group:
 
     def claims(self, total: int) -> Iterator[int]:
         """From a counter in the store."""
-        while (claimed := self._store.add("irestore/claimed", 1) - 1) < total:
+        while (claimed := self._count("irestore/claimed", 1) - 1) < total:
             yield claimed
 
     def advanced(self, pixels: float) -> float:
         """From a counter in the store."""
-        return float(self._store.add("irestore/pixels", round(pixels)))
+        return float(self._count("irestore/pixels", round(pixels)))
+
+    def _count(self, counter: str, more: int) -> int:
+        with _death_told():
+            return int(self._store.add(counter, more))
 
     def merged(self, totals: Totals) -> Totals:
         """Gathered by all ranks."""

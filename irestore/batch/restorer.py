@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from irestore import images
+from irestore.errors import OutOfMemoryError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +48,7 @@ class Restores(Protocol):
 
 
 class Restorer:
-    """A model with its settings. On a CPU it has as many lanes as PyTorch has threads here, 8 at most.
+    """A model with its settings. On a CPU it has a lane a thread; where PyTorch has more than 8, lanes of several.
 
     `strength` below 1 blends the result with the input, for models of scale 1.
     """
@@ -61,6 +62,7 @@ class Restorer:
         self._alpha: AlphaMode = alpha
         self._strength = strength
         self._device = next(model.parameters()).device
+        self._planes = 3 if model.in_chans == 1 else 1  # pictures that the network sees of one of ours
         threads = _threads() if self._device.type == "cpu" else 1
         self._lane_threads = -(-threads // MOST_LANES)
         self.lanes = threads // self._lane_threads
@@ -70,6 +72,16 @@ class Restorer:
 
         Raises RestoreError; NonFiniteError where even float32 gives NaN or infinity.
         """
+        from irestore.tiling import is_out_of_memory
+
+        try:
+            return self._pictures(pictures, progress)
+        except RuntimeError as error:  # before or after the network: what it meets there itself it tells
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemoryError("its result does not fit into memory: close other programs") from error
+
+    def _pictures(self, pictures: Sequence[images.Picture], progress: Callable[[float], None]) -> list[images.Picture]:
         filled = [images.fill_transparent(picture) for picture in pictures]
         pixels = self._restored([picture.pixels for picture in filled], progress)
         return [
@@ -88,7 +100,7 @@ class Restorer:
 
         count = LARGEST_BATCH if self._device.type == "cuda" else 1
         while count > 1:
-            planned = cost(self._model, height, width, self._settings, batch=count)
+            planned = cost(self._model, height, width, self._settings, batch=count * self._planes)
             if planned.storage == "device" and planned.tile in (None, self.padded(height, width)):
                 break
             count //= 2
@@ -107,7 +119,7 @@ class Restorer:
         height, width = self.padded(height, width)
         if self.lanes == 1 or height * width > SMALL:
             return False
-        planned = cost(self._model, height, width, self._settings)
+        planned = cost(self._model, height, width, self._settings, batch=self._planes)
         pending = PENDING_A_LANE * self.lanes
         return planned.storage == "device" and pending * planned.bytes <= budget(self._device, self._settings)
 

@@ -2,8 +2,9 @@
 
     reader thread --decoded--> calling thread (and its lanes) --restored--> writer threads
 
-On a CPU small pictures are computed side by side, on lanes: a thread each does more than all threads on one. Results
-are the same bit for bit, and are handed on in the order in which they were decoded.
+On a CPU small pictures are computed side by side, on lanes: a thread each does more than all threads on one. Which
+they are depends on their size, not on what happens to run beside them, since the number of threads that compute a
+picture can move its last bit. Results are handed on in the order in which they were decoded.
 
 A picture that fails is reported by name and the rest goes on. A stop (`KeyboardInterrupt`, `fail_fast`, a full disk)
 ends reading and computing; what is computed already is still written. Frames of an animation go through one by one.
@@ -13,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ class RunOptions:
     save: images.SaveOptions = field(default_factory=images.SaveOptions)
     keep_alpha: bool = True
     fail_fast: bool = False
+    lanes: bool = True  # whether pictures are computed side by side where the network can
     writers: int = 1
     waiting_bytes: int = 2**21  # decoded, and as much again restored
 
@@ -50,10 +52,10 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Computed:
-    """The restored pictures of some frames, in order; `seconds` of computing went into each."""
+class Done:
+    """A restored frame; `seconds` of computing went into it."""
 
-    pictures: list[images.Picture]
+    picture: images.Picture
     seconds: float
 
 
@@ -75,6 +77,25 @@ def run(items: Iterable[Item], restorer: Restores, report: Report, options: RunO
     _Run(restorer, report, options).run(items)
 
 
+class Stage(threading.Thread):
+    """A thread of a run; a second Ctrl-C does not wait for it.
+
+    `ended` is there to be waited for: a `join` that was interrupted takes the thread for dead.
+    """
+
+    def __init__(self, name: str, work: Callable[[], None]) -> None:
+        super().__init__(name=name, daemon=True)
+        self.work = work
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        """Called in the thread."""
+        try:
+            self.work()
+        finally:
+            self.ended.set()
+
+
 class _Run:
     def __init__(self, restorer: Restores, report: Report, options: RunOptions) -> None:
         self.restorer = restorer
@@ -83,56 +104,49 @@ class _Run:
         self.decoded: Pipe[Frame] = Pipe(options.waiting_bytes)
         self.restored: Pipe[Result] = Pipe(options.waiting_bytes)
         self.lanes = ThreadPoolExecutor(restorer.lanes, "lane", restorer.enter_lane)
-        self.pending: deque[tuple[Frame, Future[Computed]]] = deque()  # on the lanes, or through and not yet delivered
+        self.pending: deque[tuple[Frame, Future[Done]]] = deque()  # computed, or on the lanes; not yet handed on
         self.stopped = False  # nothing more is begun
-        self.halted = False  # lanes give up what they compute
-        self.open: Result | None = None  # of which frames are still to come
+        self.halted = False  # lanes give up what they have begun
+        self.open: Result | None = None  # an animation of which frames are still to come
         self.given_up: Item | None = None  # of which more frames may come, in vain
         self.writing: set[Path | None] = set()
-        self.broken: BaseException | None = None  # what ends the run, met in a thread
+        self.broken: BaseException | None = None  # what ends the run and nobody foresaw, or a full disk
 
     def run(self, items: Iterable[Item]) -> None:
-        threads = [threading.Thread(target=self._guarded, args=(lambda: self._read(items),), name="reader")]
-        for number in range(self.options.writers):
-            threads.append(threading.Thread(target=self._guarded, args=(self._write,), name=f"writer {number}"))
-        for thread in threads:
-            thread.daemon = True  # a second Ctrl-C does not wait for them
-            thread.start()
+        stages = [Stage("reader", partial(self._reader, items))]
+        stages += [Stage(f"writer {number}", self._writer) for number in range(self.options.writers)]
+        for stage in stages:
+            stage.start()
+        interrupted: KeyboardInterrupt | None = None
         try:
             self._compute()
-        finally:
+        except KeyboardInterrupt as error:
+            interrupted = error
+        while stages:
             try:
-                self._wind_up(threads)
-            except KeyboardInterrupt:
-                self._abandon()
-                raise
+                self._wind_up(stages)
+            except KeyboardInterrupt as error:
+                if interrupted is not None:
+                    self._abandon()
+                    raise
+                interrupted = error
+        if interrupted is not None:
+            raise interrupted
         if self.broken is not None:
             raise self.broken
 
-    def _wind_up(self, threads: list[threading.Thread]) -> None:
-        """End all stages. After an exception, pictures that are through on the lanes are still written."""
-        self.halted = True
+    def _wind_up(self, stages: list[Stage]) -> None:
+        """Hand on what is through, drop the rest, and end all stages. Goes on where an interrupt cut it off."""
+        self.stopped = self.halted = True
         self.decoded.close()
-        if self.open is not None:
-            self.open.frames.finish(WriteError(f"{self.open.item.target}: stopped before its last frame"))
-            self.open = None
         self.lanes.shutdown(cancel_futures=True)
-        for frame, computed in self.pending:
-            if frame.item.frames == 1 and not computed.cancelled() and computed.exception() is None:
-                self._conclude([frame], computed.result)
+        self._settle()
+        if self.open is not None:
+            self._drop(self.open.item)
         self.restored.finish()
-        for thread in threads:
-            thread.join()
-
-    def _guarded(self, stage: Callable[[], None]) -> None:
-        """Run a stage in its thread; what it does not foresee ends the run instead of being lost."""
-        try:
-            stage()
-        except ClosedError:
-            pass  # the run is being stopped
-        except BaseException as error:
-            self._stop(error)
-            self.restored.close()
+        while stages:
+            stages[-1].ended.wait()
+            stages.pop().join()
 
     def _stop(self, error: BaseException | None) -> None:
         self.stopped = True
@@ -144,6 +158,25 @@ class _Run:
         self.restored.close()
         for target in list(self.writing):
             discard_unfinished(target)
+
+    def _reader(self, items: Iterable[Item]) -> None:
+        """Reads; what it does not foresee ends the run instead of being lost."""
+        try:
+            self._read(items)
+        except ClosedError:
+            pass  # the run is being stopped
+        except BaseException as error:
+            self._stop(error)
+
+    def _writer(self) -> None:
+        """Writes; what it does not foresee ends the run, and nobody waits for it in vain."""
+        try:
+            self._write()
+        except BaseException as error:
+            self._stop(error)
+            self.restored.close()
+            if (left := self.open) is not None:
+                left.frames.close()
 
     def _read(self, items: Iterable[Item]) -> None:
         for item in items:
@@ -160,43 +193,21 @@ class _Run:
         self.decoded.finish()
 
     def _compute(self) -> None:
+        """Every decoded frame becomes pending: failed already, on a lane, or computed here and now."""
         for frame in self.decoded:
-            if self._beside(frame):
-                while len(self.pending) >= PENDING_A_LANE * self.restorer.lanes:
-                    self._settle()
-                self.pending.append((frame, self.lanes.submit(self._restored, [frame])))
+            if frame.item is self.given_up and not isinstance(frame.content, IrestoreError):
+                self.report.advance(frame.item.info.pixels)
+            elif isinstance(frame.content, IrestoreError):
+                self.pending.append((frame, _failed(frame.content)))
+            elif self.options.lanes and self.restorer.beside(frame.content.height, frame.content.width):
+                self._settle(PENDING_A_LANE * self.restorer.lanes - 1)
+                self.pending.append((frame, self.lanes.submit(self._on_lane, frame)))
             else:
-                while self.pending:
-                    self._settle()
-                self._alone(frame)
-        while self.pending:
-            self._settle()
-
-    def _beside(self, frame: Frame) -> bool:
-        """Whether to compute it on a lane: it is small, and there are others to share the machine with."""
-        if isinstance(frame.content, IrestoreError) or frame.item is self.given_up:
-            return False
-        if not (self.pending or self.decoded.holds_some()):
-            return False
-        return self.restorer.beside(frame.content.height, frame.content.width)
-
-    def _settle(self) -> None:
-        """Deliver the oldest of what is on the lanes; drop it instead if the run is stopped and it was not begun."""
-        frame, computed = self.pending.popleft()
-        if not (self.stopped and computed.cancel()):
-            self._conclude([frame], computed.result)
-
-    def _alone(self, frame: Frame) -> None:
-        """Compute a frame in this thread, with others like it where the network takes several at once."""
-        if frame.item is self.given_up:
-            self.report.advance(frame.item.info.pixels)
-        elif isinstance(frame.content, IrestoreError):
-            self._fail(frame.item, frame.content)
-            self.report.advance(frame.item.info.pixels * (frame.item.frames - frame.number))
-        else:
-            more = self.restorer.together(frame.content.height, frame.content.width) - 1
-            group = [frame, *self.decoded.take_more(more, partial(self._is, self._kind(frame)))]
-            self._conclude(group, partial(self._restored, group))
+                self._settle()
+                more = self.restorer.together(frame.content.height, frame.content.width) - 1
+                self._compute_here([frame, *self.decoded.take_more(more, partial(self._is, self._kind(frame)))])
+                self._settle()
+        self._settle()
 
     def _is(self, kind: tuple[int, int] | None, frame: Frame) -> bool:
         return self._kind(frame) == kind
@@ -207,21 +218,55 @@ class _Run:
             return None
         return self.restorer.padded(frame.content.height, frame.content.width)
 
-    def _conclude(self, group: list[Frame], compute: Callable[[], Computed]) -> None:
-        """Deliver what `compute` gives, or report its error. It may wait for a lane."""
-        try:
-            computed = compute()
-        except (RestoreError, MemoryError) as error:
-            if len(group) > 1:  # one of them may be to blame: each on its own
-                for frame in group:
-                    self._conclude([frame], partial(self._restored, [frame]))
-            elif group[0].item is not self.given_up:
-                self._fail(group[0].item, error if isinstance(error, RestoreError) else RestoreError("out of memory"))
-            return
-        for frame, picture in zip(group, computed.pictures, strict=True):
-            self._deliver(frame, picture, frame.seconds + computed.seconds)
+    def _on_lane(self, frame: Frame) -> Done:
+        if self.stopped:
+            raise ClosedError
+        return self._restored([frame])[0]
 
-    def _restored(self, group: list[Frame]) -> Computed:
+    def _compute_here(self, group: list[Frame]) -> None:
+        """Compute frames together in this thread; if that fails, each on its own: one of them may be to blame."""
+        if self.stopped:
+            self.pending += [(frame, _failed(ClosedError())) for frame in group]
+            return
+        try:
+            results = self._restored(group)
+        except (RestoreError, MemoryError) as error:
+            if len(group) == 1:
+                self.pending.append((group[0], _failed(error)))
+            else:
+                for frame in group:
+                    self._compute_here([frame])
+        except Exception as error:
+            self.pending += [(frame, _failed(error)) for frame in group]
+        else:
+            for frame, done in zip(group, results, strict=True):
+                future: Future[Done] = Future()
+                future.set_result(done)
+                self.pending.append((frame, future))
+
+    def _settle(self, left: int = 0) -> None:
+        """Hand on the oldest of what is pending, waiting for it, until only so many are left."""
+        while len(self.pending) > left:
+            self._conclude(*self.pending[0])  # an interrupt leaves it pending
+            self.pending.popleft()
+
+    def _conclude(self, frame: Frame, pending: Future[Done]) -> None:
+        """Hand on a restored frame, or report why there is none."""
+        try:
+            done = pending.result()
+        except (ClosedError, CancelledError):
+            self._drop(frame.item)
+        except (IrestoreError, MemoryError) as error:
+            if error is frame.content:  # no more frames will come
+                self.report.advance(frame.item.info.pixels * (frame.item.frames - frame.number))
+            self._fail(frame.item, error if isinstance(error, IrestoreError) else RestoreError("out of memory"))
+        except Exception as error:
+            self._drop(frame.item)
+            self._stop(error)
+        else:
+            self._deliver(frame, done)
+
+    def _restored(self, group: list[Frame]) -> list[Done]:
         """Called in a lane or in the run's own thread. The bar moves on in the end even where it fails for good."""
         pixels = sum(frame.item.info.pixels for frame in group)
         shown = 0.0
@@ -243,38 +288,52 @@ class _Run:
                 progress(0.0 if len(group) > 1 else 1.0)
                 raise
         progress(1.0)
-        return Computed(restored, (time.monotonic() - started) / len(group))
+        seconds = (time.monotonic() - started) / len(group)
+        return [Done(picture, seconds) for picture in restored]
 
-    def _deliver(self, frame: Frame, picture: images.Picture, seconds: float) -> None:
+    def _deliver(self, frame: Frame, done: Done) -> None:
         """Hand a restored frame on; the result of an animation goes to a writer with its first frame, to be filled."""
-        if frame.item is self.given_up:
+        item, picture = frame.item, done.picture
+        if item is self.given_up:
             return
+        size = size_bytes(picture)
         result = self.open
-        if result is None:
-            result = Result(frame.item, Pipe(self.options.waiting_bytes), size=(picture.height, picture.width))
-        result.seconds += seconds
+        if result is None or result.item is not item:
+            result = Result(item, Pipe(self.options.waiting_bytes), size=(picture.height, picture.width))
+        result.seconds += frame.seconds + done.seconds
         try:
+            if item.frames == 1:
+                result.frames.put(picture, size)
+                result.frames.finish()
+                self.restored.put(result, size)
+                return
             if frame.number == 0:
                 self.open = result
-                if frame.item.frames > 1:
-                    self.restored.put(result, 0)
-            result.frames.put(picture, size_bytes(picture))
-            if frame.number == frame.item.frames - 1:
+                self.restored.put(result, 0)
+            result.frames.put(picture, size)
+            if frame.number == item.frames - 1:
                 result.frames.finish()
                 self.open = None
-                if frame.item.frames == 1:
-                    self.restored.put(result, size_bytes(picture))
         except ClosedError:  # its writer failed, and has told it
-            self.open, self.given_up = None, frame.item
+            self.open, self.given_up = None, item
 
     def _fail(self, item: Item, error: IrestoreError) -> None:
-        """Report an item as failed: at once, or by its writer if that has begun."""
+        """Report an item as failed, once: now, or by its writer if that has begun."""
+        if item is self.given_up:
+            return
+        self.given_up = item
         if self.open is not None:
             self.open.frames.finish(error)
             self.open = None
         else:
             self._failed(item, error)
+
+    def _drop(self, item: Item) -> None:
+        """Leave an item that the run was stopped over; an animation that is being written fails."""
         self.given_up = item
+        if self.open is not None:
+            self.open.frames.finish(WriteError(f"{item.target}: stopped before its last frame"))
+            self.open = None
 
     def _write(self) -> None:
         for result in self.restored:
@@ -289,6 +348,9 @@ class _Run:
                 if is_full_disk(error):
                     self._stop(WriteError(f"{item.target}: the disk is full; free some space and run again"))
                 continue
+            except BaseException:
+                result.frames.close()
+                raise
             finally:
                 self.writing.discard(item.target)
             for note in notes:
@@ -322,3 +384,9 @@ class _Run:
         )
         if self.options.fail_fast:
             self._stop(None)
+
+
+def _failed(error: Exception) -> Future[Done]:
+    future: Future[Done] = Future()
+    future.set_exception(error)
+    return future

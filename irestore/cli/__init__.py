@@ -26,7 +26,7 @@ COMMANDS = {
     "sr": ("irestore.cli.tasks", "sr", "Enlarge pictures 2, 3 or 4 times."),
     "denoise": ("irestore.cli.tasks", "denoise", "Remove noise."),
     "dejpeg": ("irestore.cli.tasks", "dejpeg", "Remove JPEG artefacts."),
-    "deblur": ("irestore.cli.tasks", "deblur", "Remove motion blur."),
+    "deblur": ("irestore.cli.tasks", "deblur", "Remove motion blur and defocus."),
     "derain": ("irestore.cli.tasks", "derain", "Remove rain."),
     "models": ("irestore.cli.models", "models", "List, download, verify and remove models."),
     "eval": ("irestore.cli.eval", "eval_command", "Measure a model: PSNR and SSIM on a folder of clean pictures."),
@@ -39,7 +39,7 @@ irestore sr -x4 photos/*.png         writes photos/NAME_x4.png beside each
 irestore sr -x2 -r photos -o large/  the whole tree below photos, kept
 irestore denoise - -o - <a.png >b.png
 
-Every option can be set in the environment: IRESTORE_DEVICE=cpu, IRESTORE_MAX_MEMORY=6G, ...
+Every option of a task can be set in the environment: IRESTORE_DEVICE=cpu, IRESTORE_MAX_MEMORY=6G, ...
 
 Exit codes: 0 all done or skipped, 1 a picture failed, 2 usage, 3 model unavailable, 130 Ctrl-C, 143 SIGTERM.
 """

@@ -21,12 +21,21 @@ def candidates(task: str, options: Options) -> tuple[weights.Entry, ...]:
     if own is None:
         if options.architecture is not None or options.config:
             raise UsageError("--architecture and --config describe the file of --weights, which is not given")
-        scale = int(options.scale or DEFAULT_SCALE) if task == "sr" else 1
-        return weights.candidates(task, scale, options.model, options.manifest)
+        return weights.candidates(task, _scale(task, options), options.model, options.manifest)
     if None not in (options.weights, options.model):
         raise UsageError("--model and --weights both name a model; give one of them")
     describe = weights.from_hub if own.startswith(HUB) else weights.from_file
     return (describe(own, architecture=options.architecture, config=weights.parse_config(options.config)),)
+
+
+def _scale(task: str, options: Options) -> int:
+    """As asked, else what the model named is made for, else the default."""
+    if task != "sr":
+        return 1
+    if options.scale is None and options.model is not None:
+        named = weights.find(options.model, weights.entries(options.manifest))
+        return named.scale if named.task == task else DEFAULT_SCALE
+    return int(options.scale or DEFAULT_SCALE)
 
 
 def check_fits(entry: weights.Entry, task: str, options: Options) -> weights.Entry:

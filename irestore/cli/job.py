@@ -5,13 +5,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from irestore import weights
 from irestore.batch import ranks as distributed
 from irestore.batch.inputs import STDIN, find, read_list
 from irestore.batch.naming import STDOUT
-from irestore.batch.plan import MADE_BEFORE, Plan, Request, plan
+from irestore.batch.plan import EXISTS, MADE_BEFORE, Plan, Request, plan
 from irestore.batch.report import Report
 from irestore.batch.restorer import Restorer
 from irestore.batch.run import RunOptions, run
@@ -19,14 +18,10 @@ from irestore.cli.chosen import candidates, check_fits, load_options, provenance
 from irestore.cli.options import Options
 from irestore.errors import IrestoreError, UsageError
 
-if TYPE_CHECKING:
-    pass
-
 GPU_WRITERS = 8  # threads, so that a GPU does not wait for PNG
 LANES_A_WRITER = 4  # to compute a picture takes a CPU about five times as long as to write it
 # Between the stages, beyond one picture of any size: a CPU is never ahead, a GPU wants a batch ready and must not wait.
-WAITING_BYTES = {"cuda": 2**29}
-LITTLE_BYTES = 2**21
+WAITING_BYTES = {"cpu": 2**21, "mps": 2**21, "cuda": 2**29}
 
 
 @dataclass(frozen=True)
@@ -147,7 +142,8 @@ def _run(task: str, options: Options, job: Job, ranks: distributed.Ranks) -> int
     totals = report.totals
     if not isinstance(stop, KeyboardInterrupt):
         totals = ranks.merged(totals)
-    if not options.quiet and (ranks.rank == 0 or stop is not None):
+    worked = stop is None or totals.done or isinstance(stop, KeyboardInterrupt)  # else the error says it all
+    if not options.quiet and worked and (ranks.rank == 0 or stop is not None):
         report.say(f"irestore: {totals.summary()}")
         if stop is not None:
             report.say("irestore: stopped before the end; what is done is kept, the same command does the rest")
@@ -177,6 +173,8 @@ def _restore(task: str, options: Options, job: Job, ranks: distributed.Ranks, re
         items = tuple(sorted(items, key=lambda item: (item.info.height, item.info.width)))
     if options.verbose:
         report.say(f"irestore: {job.entry.name} on {device}")
+    # Not by what is left to do: the same command run again must compute the rest as it would have the first time.
+    several = sum(item.frames for item in items) + len(job.plan.settled) > 1
     on_cpu = device.type == "cpu"
     writers = -(-restorer.lanes // LANES_A_WRITER) if on_cpu else min(GPU_WRITERS, os.cpu_count() or 1)
     report.started()
@@ -189,8 +187,9 @@ def _restore(task: str, options: Options, job: Job, ranks: distributed.Ranks, re
             save=replace(save_options(options), provenance=provenance(task, job.entry, path)),
             keep_alpha=options.alpha != "drop",
             fail_fast=options.fail_fast,
+            lanes=several,
             writers=writers,
-            waiting_bytes=WAITING_BYTES.get(device.type, LITTLE_BYTES),
+            waiting_bytes=WAITING_BYTES[device.type],
         ),
     )
 
@@ -202,6 +201,11 @@ def _settle(planned: Plan, options: Options, report: Report) -> Report:
     made = sum(outcome.reason == MADE_BEFORE for outcome in planned.settled)
     if made:
         report.note(f"{made} of the pictures irestore made itself: skipped; --include-restored takes them")
+    kept = sum(outcome.reason == EXISTS for outcome in planned.settled)
+    if kept:
+        report.note(f"{kept} of the results exist already: skipped; --overwrite makes them anew")
+    if not planned.items and not planned.settled:
+        report.note(f"no pictures found in {', '.join(options.inputs) or options.files_from}")
     return report
 
 

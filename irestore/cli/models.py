@@ -129,7 +129,9 @@ def rm(names: tuple[str, ...], manifest: tuple[Path, ...]) -> None:
     known = weights.entries(manifest)
     for entry in [weights.find(name, known) for name in names]:
         if entry.repo is None:
-            raise UsageError(f"{entry.name}: {entry.origin} did not come from the Hub; delete it by hand if you want")
+            raise UsageError(
+                f"{entry.name}: is {entry.origin}, not in the Hub cache; only what was downloaded is removed"
+            )
         freed = weights.remove(entry)
         click.echo(f"{entry.name}: " + (f"{_size(freed, freed)} freed" if freed else "was not in the cache"), err=True)
 

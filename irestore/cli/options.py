@@ -99,7 +99,8 @@ def _files() -> list[click.Option]:
                 help="Where results go: a folder (it ends in /, exists, or there are several inputs), a file, or - for "
                 "standard output.  [default: beside each input]"),
         _option("--name", metavar="TEMPLATE",
-                help="File name of results, from {stem} {ext} {task} {model} {scale}.  [default: {stem}_x{scale}{ext}, "
+                help="File name of results, from {stem} {ext} {task} {model} {scale}, and {inext} {parent}, "
+                "the input's suffix and folder.  [default: {stem}_x{scale}{ext}, "
                 "{stem}_{task}{ext} where the size stays]"),
         _flag("-r", "--recursive", help="Take folders too, with all below them; with -o their tree is kept."),
         _option("--files-from", metavar="LIST", help="Read more inputs from this file (- for standard input), one a "
@@ -137,7 +138,7 @@ def _computing() -> list[click.Option]:
                 help="Memory for computing, as in 6G.  [default: 70% of what is free]"),
         _option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True,
                 help="Of the arithmetic; fp32 on a CPU."),
-        _option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads for computing."),
+        _option("--threads", type=click.IntRange(1, 1024), metavar="N", help="CPU threads for computing."),
     ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from irestore.cli.options import DEFAULT_SCALE, Options, SectionedCommand, shared
+from irestore.cli.values import share
 
 
 def _task(name: str, summary: str, own: click.Option) -> click.Command:
@@ -26,7 +27,7 @@ def _task(name: str, summary: str, own: click.Option) -> click.Command:
 def _strength() -> click.Option:
     return click.Option(
         ["--strength"],
-        type=click.FloatRange(0, 1),
+        type=share,
         default=1.0,
         show_default=True,
         metavar="0-1",
@@ -40,10 +41,10 @@ sr = _task(
     click.Option(
         ["-x", "--scale"],
         type=click.Choice(["2", "3", "4"]),
-        help=f"How many times larger.  [default: {DEFAULT_SCALE}, or what --weights is made for]",
+        help=f"How many times larger.  [default: {DEFAULT_SCALE}, or what the model named is made for]",
     ),
 )
 denoise = _task("denoise", "Remove noise from pictures.", _strength())
 dejpeg = _task("dejpeg", "Remove JPEG artefacts from pictures.", _strength())
-deblur = _task("deblur", "Remove motion blur from pictures.", _strength())
+deblur = _task("deblur", "Remove motion blur and defocus from pictures.", _strength())
 derain = _task("derain", "Remove rain from pictures.", _strength())

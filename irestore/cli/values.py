@@ -1,5 +1,6 @@
-"""The kinds of value that options take: a size of memory, a tile, a device. Each raises click.BadParameter."""
+"""The kinds of value that options take: a size of memory, a tile, a share, a device. Each raises click.BadParameter."""
 
+import math
 import re
 
 import click
@@ -25,6 +26,17 @@ def tile(text: str) -> int | str:
     if not text.isascii() or not text.isdigit() or int(text) == 0:
         raise click.BadParameter(f"{text!r} is no tile; write auto, off or a number of pixels")
     return int(text)
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise click.BadParameter(f"{text!r} is no share; write a number from 0 to 1, as in 0.5")
+    return value
 
 
 def device(text: str) -> str:

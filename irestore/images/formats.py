@@ -96,7 +96,7 @@ def check_target(name: str, width: int, height: int, has_alpha: bool, options: S
         )
     if has_alpha and not chosen.alpha and options.background is None:
         raise UsageError(
-            f"{name} has no transparency, the picture has; choose a background colour, or png, webp or tiff"
+            f"{name} has no transparency, the picture has; give it a --background, such as white, or choose png or webp"
         )
     if options.depth != "auto" and options.depth not in chosen.depths:
         raise UsageError(f"{name} holds {chosen.depths[-1]} bits a sample, not {options.depth}; choose png or tiff")

@@ -45,7 +45,9 @@ def sheet(picture: Picture, name: str, options: SaveOptions, notes: list[str]) -
     if options.background is not None:
         picture = flattened(picture, parse_colour(options.background))
     depth = picture.depth if options.depth == "auto" else options.depth
-    depth = depth if depth in chosen.depths else 8
+    if depth not in chosen.depths:
+        notes.append(f"its {depth} bits a sample became 8, all that {name} holds")
+        depth = 8
     colour = _one_channel(picture.pixels) if picture.grey else picture.pixels
     samples = quantised(colour, depth)
     metadata = _corrected(picture, name, options, notes)

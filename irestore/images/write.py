@@ -77,7 +77,9 @@ def _as_write_error(name: str) -> Iterator[None]:
         yield
     except WriteError as error:
         message = str(error)
-        raise error if message.startswith(f"{name}: ") else WriteError(f"{name}: {message}") from error
+        if message.startswith(f"{name}: "):
+            raise
+        raise WriteError(f"{name}: {message}") from error
     except OSError as error:
         raise WriteError(f"{name}: cannot be written ({error.strerror or one_line(error)})") from error
 

@@ -103,13 +103,8 @@ def _pickle(path: Path) -> object:
         raise WeightsError(f"{path}: cannot read the checkpoint: {error.strerror}") from error
     except Exception as error:  # UnpicklingError, and whatever a malformed file leads the unpickler to
         raise WeightsError(
-            f"{path}: damaged, or holds more than tensors and could run code; refused, unrun ({_first_line(error)})"
+            f"{path}: damaged, no checkpoint, or holds more than tensors and could run code; refused, unrun"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _write(state: "dict[str, Tensor]", said: dict[str, Any], target: Path) -> None:

@@ -419,6 +419,12 @@ def test_values_that_make_no_sense_are_refused_in_one_line(here: Path, capsys: p
     assert "File name too long" in capsys.readouterr().err
 
 
+def test_a_result_named_like_an_input_is_told_how_to_name_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_picture(here / "a.png")
+    assert main(["sr", "-n", "a.png", "large.png", "-m", "compact-x2"]) == 1
+    assert "large.png: no such file; if it is to be the result, write -o large.png" in capsys.readouterr().err
+
+
 def test_pictures_of_one_name_are_told_apart_by_folder_or_suffix(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -283,6 +283,18 @@ def test_a_gif_has_its_tag_in_a_comment() -> None:
     assert b"irestore/" not in again
 
 
+def test_a_resolution_that_the_file_does_not_tell_is_not_invented() -> None:
+    """Pillow says 72 dpi for a JPEG that has EXIF, but no resolution in it."""
+    for given, expected in ((None, None), ((72, 72), (72, 72)), ((300, 300), (300, 300))):
+        stream = io.BytesIO()
+        said = Image.Exif()
+        said[0x010F] = "Maker"
+        options = {} if given is None else {"dpi": given}
+        Image.new("RGB", (4, 4)).save(stream, "JPEG", exif=said, **options)
+        stream.seek(0)
+        assert load(stream).metadata.dpi == expected
+
+
 def test_no_tag_in_what_cannot_be_read(tmp_path: Path) -> None:
     assert read_provenance(tmp_path / "gone.png") is None
     assert read_provenance(io.BytesIO(b"no picture")) is None

@@ -13,6 +13,7 @@ from irestore.errors import UsageError
 
 STDIN = "-"
 HERE = PurePath()
+MISSING = "no such file"
 NO_FILE = os.stat_result((0,) * 10)
 # What a folder is searched for: the usual names of pictures that irestore reads. A file that is named is always tried.
 SUFFIXES = frozenset(
@@ -69,8 +70,11 @@ def find(arguments: Iterable[str | Path], *, recursive: bool, listed: bool = Fal
     arguments = list(arguments)
     alone = len(arguments) == 1 and not listed
     seen: set[str] = set()
-    for argument in arguments:
+    for number, argument in enumerate(arguments):
+        last = len(arguments) > 1 and not listed and number == len(arguments) - 1
         for found in _expand(argument, recursive, alone):
+            if last and isinstance(found, Refused) and found.reason == f"{argument}: {MISSING}":
+                found = Refused(found.path, f"{found.reason}; if it is to be the result, write -o {argument}")
             absolute = os.path.abspath(found.path)  # noqa: PTH100 (Path.absolute keeps "a/../b")
             if absolute not in seen:
                 seen.add(absolute)
@@ -111,7 +115,7 @@ def examine(path: Path) -> Source | Refused:
         status = path.stat()
     except FileNotFoundError:
         broken = path.is_symlink()
-        return Refused(path, f"{path}: {'is a broken link' if broken else 'no such file'}")
+        return Refused(path, f"{path}: {'is a broken link' if broken else MISSING}")
     except (OSError, ValueError) as error:
         return Refused(path, f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
     if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):

@@ -41,6 +41,15 @@ def orientation(exif: bytes | None) -> int:
     return found if 1 <= found <= 8 else 1
 
 
+def tells_resolution(exif: bytes | None) -> bool:
+    """Whether an EXIF block says how many dots there are to an inch or a centimetre."""
+    try:
+        block = Block(exif or b"")
+        return _X_RESOLUTION in block.table(block.first)
+    except DamagedTagsError:
+        return False
+
+
 def provenance_of(exif: bytes | None) -> str | None:
     """The provenance tag that irestore left in an EXIF block, None where there is none."""
     try:

@@ -5,7 +5,7 @@ from typing import Any
 
 from PIL import Image, JpegImagePlugin
 
-from .exif import provenance_of
+from .exif import provenance_of, tells_resolution
 from .picture import JpegTables, Metadata
 
 NAMES = {"PNG": "png", "JPEG": "jpg", "MPO": "jpg", "WEBP": "webp", "TIFF": "tiff", "AVIF": "avif", "JXL": "jxl"}
@@ -75,7 +75,7 @@ def read_metadata(image: Image.Image, oriented: bool, notes: list[str]) -> Metad
         exif=exif_of(image),
         xmp=_bytes(info.get("xmp")),
         iptc=_iptc(image),
-        dpi=_dpi(info),
+        dpi=_dpi(image),
         text=_text(image, notes),
         comment=_bytes(info.get("comment")),
         jpeg=_jpeg_tables(image),
@@ -110,10 +110,12 @@ def _bytes(value: Any) -> bytes | None:
     return value if isinstance(value, bytes) and value else None
 
 
-def _dpi(info: dict[Any, Any]) -> tuple[float, float] | None:
-    dpi = info.get("dpi")
+def _dpi(image: Image.Image) -> tuple[float, float] | None:
+    dpi = image.info.get("dpi")
     if not (isinstance(dpi, tuple) and len(dpi) == 2):
         return None
+    if image.format in ("JPEG", "MPO") and not image.info.get("jfif_unit") and not tells_resolution(exif_of(image)):
+        return None  # 72, Pillow's guess for EXIF without a resolution
     x, y = float(dpi[0]), float(dpi[1])
     return (x, y) if 1 <= x < 1e6 and 1 <= y < 1e6 else None  # a damaged file's NaN fails here too
 

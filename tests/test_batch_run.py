@@ -346,6 +346,14 @@ def test_nothing_is_begun_after_the_failure_that_stops_the_run() -> None:
     assert "3_x2.png" in results(Path("out")), "what was on the lanes is kept"
 
 
+def test_a_picture_that_cannot_be_decoded_is_told_at_once() -> None:
+    todo = items(*pictures(30))
+    for number in range(1, 29):
+        Path(f"{number}.png").write_bytes(b"damaged")
+    report = ran(todo, Doubler(lanes=4), fail_fast=True)
+    assert (report.totals.done, report.totals.failed) == (1, 1)
+
+
 @pytest.mark.parametrize("lanes", [1, 3])
 def test_an_animation_that_a_stop_cuts_short_fails_and_leaves_no_file(lanes: int) -> None:
     todo = items(*pictures(1), animation("moving.webp", 12), frames="all")

@@ -117,21 +117,21 @@ class _Run:
         stages += [Stage(f"writer {number}", self._writer) for number in range(self.options.writers)]
         for stage in stages:
             stage.start()
-        interrupted: KeyboardInterrupt | None = None
+        stop: BaseException | None = None
         try:
             self._compute()
-        except KeyboardInterrupt as error:
-            interrupted = error
+        except BaseException as error:
+            stop = error
         while stages:
             try:
                 self._wind_up(stages)
             except KeyboardInterrupt as error:
-                if interrupted is not None:
+                if isinstance(stop, KeyboardInterrupt):
                     self._abandon()
                     raise
-                interrupted = error
-        if interrupted is not None:
-            raise interrupted
+                stop = error
+        if stop is not None:
+            raise stop
         if self.broken is not None:
             raise self.broken
 
@@ -194,13 +194,15 @@ class _Run:
 
     def _compute(self) -> None:
         """Every decoded frame becomes pending: failed already, on a lane, or computed here and now."""
+        most = PENDING_A_LANE * self.restorer.lanes
         for frame in self.decoded:
             if frame.item is self.given_up and not isinstance(frame.content, IrestoreError):
                 self.report.advance(frame.item.info.pixels)
             elif isinstance(frame.content, IrestoreError):
                 self.pending.append((frame, _failed(frame.content)))
+                self._settle(most)
             elif self.options.lanes and self.restorer.beside(frame.content.height, frame.content.width):
-                self._settle(PENDING_A_LANE * self.restorer.lanes - 1)
+                self._settle(most - 1)
                 self.pending.append((frame, self.lanes.submit(self._on_lane, frame)))
             else:
                 self._settle()
@@ -245,8 +247,8 @@ class _Run:
                 self.pending.append((frame, future))
 
     def _settle(self, left: int = 0) -> None:
-        """Hand on the oldest of what is pending, waiting for it, until only so many are left."""
-        while len(self.pending) > left:
+        """Hand on the oldest of what is pending: all that is ready, and waiting for it until so many are left."""
+        while self.pending and (len(self.pending) > left or self.pending[0][1].done()):
             self._conclude(*self.pending[0])  # an interrupt leaves it pending
             self.pending.popleft()
 

@@ -30,7 +30,7 @@ def show(plan: Plan, entry: weights.Entry, options: Options) -> None:
         return
     told = f"{len(plan.items)} to do with {entry.name} ({weights.state(entry, options.model_dir)})"
     if forecast is not None and plan.items:
-        told += f", about {duration(total_seconds)} and {largest / 2**30:.2f} GiB beyond the loaded network"
+        told += f", about {duration(total_seconds)} and {largest / 2**20:.0f} MiB beyond the loaded network"
     disk = sum(least_bytes(item, entry.scale) for item in plan.items)
     print(f"irestore: {told}, at least {disk / 1e6:.1f} MB of results", file=sys.stderr)
 

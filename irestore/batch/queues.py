@@ -52,11 +52,6 @@ class Pipe(Generic[T]):
                 taken.append(self._pop())
             return taken
 
-    def holds_some(self) -> bool:
-        """Whether something can be taken without waiting."""
-        with self._changed:
-            return bool(self._held)
-
     def finish(self, error: Exception | None = None) -> None:
         """Nothing more will be put; what is held can still be taken, and then the error is raised if there is one."""
         with self._changed:

@@ -87,9 +87,8 @@ def prepare(task: str, options: Options) -> Job:
     if not options.inputs and options.files_from is None:
         raise UsageError(f"no pictures to restore; name files or folders, as in: irestore {task} photos/*.png")
     wanted = candidates(task, options)
-    early = not wanted[0].scale or (
-        options.dry_run and options.offline
-    )  # only the file tells the scale; only what is here
+    # Before the plan where only the file itself tells the scale, or where what is used depends on what is here.
+    early = not wanted[0].scale or (options.dry_run and options.offline)
     obtained = _obtain(wanted, options) if early else None
     entry = check_fits(obtained.entry if obtained else wanted[0], task, options)
     found = list(find([*options.inputs, *listed], recursive=options.recursive, listed=options.files_from is not None))

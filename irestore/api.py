@@ -13,14 +13,14 @@ from irestore.batch.restorer import Restorer
 from irestore.devices import pick
 from irestore.errors import UsageError
 from irestore.images.memory import PillowImage, from_array, from_pillow, to_array, to_pillow
-from irestore.models.trunk import Trunk
+from irestore.models.network import Network
 from irestore.runner import Settings
 from irestore.runner import restore as restore_tensor
 
 Picture = TypeVar("Picture", PillowImage, np.ndarray[Any, Any], torch.Tensor)
 
 
-def load(name: str, *, device: str = "auto", offline: bool = False) -> Trunk:
+def load(name: str, *, device: str = "auto", offline: bool = False) -> Network:
     """The named model of the manifest, verified, ready to compute on `device`; downloaded where it is not here yet.
 
     `irestore models` lists the names. Raises UnknownModelError, DownloadError, WeightsError; UsageError for the device.
@@ -33,7 +33,7 @@ def restore(
     task: str = "sr",
     scale: int = 4,
     *,
-    model: Trunk | str | None = None,
+    model: Network | str | None = None,
     settings: Settings | None = None,
 ) -> Picture:
     """The restored picture, of the same kind as `image`.
@@ -44,7 +44,7 @@ def restore(
     model: what `load` gave, or a name; by default the task's first model, without a connection the bundled one (with a
     UserWarning). For many pictures load once and pass the model. Raises IrestoreError of the fitting kind.
     """
-    if not isinstance(model, Trunk):
+    if not isinstance(model, Network):
         model = _load_default(task, scale if task == "sr" else 1, model)
     settings = settings or Settings()
     if isinstance(image, torch.Tensor):
@@ -57,14 +57,14 @@ def restore(
     return to_pillow(restorer([from_pillow(image)], lambda share: None)[0], image)
 
 
-def _load_default(task: str, scale: int, name: str | None) -> Trunk:
+def _load_default(task: str, scale: int, name: str | None) -> Network:
     found = weights.obtain(weights.candidates(task, scale, name))
     if found.warning:
         warnings.warn(found.warning, stacklevel=3)
     return weights.read(found.entry, found.path, pick())
 
 
-def _restore_tensor(model: Trunk, image: torch.Tensor, settings: Settings) -> torch.Tensor:
+def _restore_tensor(model: Network, image: torch.Tensor, settings: Settings) -> torch.Tensor:
     if not image.is_floating_point():
         raise UsageError(f"tensor of {image.dtype}: must be floating, in 0..1")
     result = restore_tensor(model, image if image.ndim == 4 else image[None], settings)

@@ -14,7 +14,7 @@ from torch import Tensor
 from irestore.devices import free_bytes
 from irestore.errors import NonFiniteError, OutOfMemoryError, RestoreError, UsageError
 from irestore.field import Field
-from irestore.models.trunk import Trunk
+from irestore.models.network import Network
 from irestore.tiling import Tiling, is_out_of_memory, round_up
 
 SHARE = 0.7  # of the free memory is taken where --max-memory does not say
@@ -55,9 +55,9 @@ class Cost:
     storage: Literal["device", "host", "scratch"]
 
 
-def cost(model: Trunk, height: int, width: int, settings: Settings, batch: int = 1) -> Cost:
+def cost(model: Network, height: int, width: int, settings: Settings, batch: int = 1) -> Cost:
     """Tile, storage and expected memory for pictures of that size on the model's device."""
-    device = model.conv_first.weight.device
+    device = model.device
     height, width = round_up(height, model.window), round_up(width, model.window)
     room = budget(device, settings)
     pixels = batch * height * width
@@ -89,14 +89,14 @@ def check_budget(plan: Cost, settings: Settings) -> None:
     raise OutOfMemoryError(f"about {needed} are needed, more than the {allowed} of --max-memory: {remedy}")
 
 
-def choose_tile(model: Trunk, size: tuple[int, int], settings: Settings, room: int) -> tuple[int, int] | None:
+def choose_tile(model: Network, size: tuple[int, int], settings: Settings, room: int) -> tuple[int, int] | None:
     """Height and width of tiles, or None for the whole image: as asked, or the fastest that needs at most `room`."""
     if settings.tile == "off":
         return None
     if isinstance(settings.tile, int):
         side = round_up(settings.tile, model.window)
         return side, side
-    if model.conv_first.weight.device.type == "cpu":
+    if model.device.type == "cpu":
         room = min(room, CACHE_BYTES)
     window = model.window
     side = window
@@ -106,7 +106,7 @@ def choose_tile(model: Trunk, size: tuple[int, int], settings: Settings, room: i
 
 
 def restore(
-    model: Trunk,
+    model: Network,
     image: Tensor,
     settings: Settings | None = None,
     progress: Callable[[float], None] | None = None,
@@ -119,7 +119,6 @@ def restore(
     NonFiniteError where float32 gives NaN or infinity.
     """
     settings = settings or Settings()
-    weight = model.conv_first.weight
     if image.ndim != 4 or image.shape[1] != model.in_chans or 0 in image.shape:
         raise RestoreError(
             f"image of shape {tuple(image.shape)}: the model takes (batch, {model.in_chans}, height, width)"
@@ -132,20 +131,20 @@ def restore(
     tiling = Tiling(
         plan.tile,
         multiple=model.window,
-        device=weight.device,
+        device=model.device,
         storage=plan.storage,
         precision=PRECISIONS.get(settings.precision),
         progress=progress and Progress(progress, model.passes),
     )
     try:
-        with torch.no_grad(), exact_convolutions(weight.device):
-            padded = pad(image.to(weight.dtype), model.window)
+        with torch.no_grad(), exact_convolutions(model.device):
+            padded = pad(image.to(model.dtype), model.window)
             return finished(model(Field.of(padded, tiling)), height * model.scale, width * model.scale)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(
-            f"a picture of {height}x{width} pixels does not fit into the memory of {weight.device}: "
+            f"a picture of {height}x{width} pixels does not fit into the memory of {model.device}: "
             "close other programs, or allow less with --max-memory, so that maps lie in a file"
         ) from error
 

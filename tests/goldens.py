@@ -18,7 +18,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from irestore import models
-from irestore.models.trunk import Trunk
+from irestore.models.network import Network
 
 OWN = Path(__file__).with_name("data")
 ARCHITECTURE = {"heart": "heart", "hat_iln_official": "hat-iln", "hat_iln_trainner": "hat-iln"}
@@ -53,7 +53,7 @@ class Golden:
     def config(self) -> dict[str, Any]:
         return {**({"stdnorm": False} if self.dialect else {}), **self.meta["config"]}
 
-    def model(self) -> Trunk:
+    def model(self) -> Network:
         model = models.build(self.architecture, self.config)
         model.load_state_dict(models.rename(self.dialect, self.weights), strict=True)
         return model.eval()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from irestore import models
 from irestore.field import Field
-from irestore.models.trunk import Trunk
+from irestore.models.network import Network
 from irestore.runner import pad
 from irestore.tiling import Tiling
 
@@ -44,7 +44,9 @@ HAT: dict[str, Any] = {
 BASES = {"heart": HEART, "hat-iln": HAT}
 
 
-def network(architecture: str = "heart", *, seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Trunk:
+def network(
+    architecture: str = "heart", *, seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any
+) -> Network:
     """A small network in which every tensor matters, whose gates and biases are far from their initial values."""
     model = models.build(architecture, {**BASES[architecture], **config}).eval()
     generator = torch.Generator().manual_seed(seed)
@@ -73,7 +75,7 @@ def pictures(height: int, width: int, *, channels: int = 3, batch: int = 1) -> I
     yield "gradient", ramp * levels
 
 
-def run(model: Trunk, image: Tensor, tile: tuple[int, int] | None = None, **options: Any) -> Tensor:
+def run(model: Network, image: Tensor, tile: tuple[int, int] | None = None, **options: Any) -> Tensor:
     """The network's result, not clipped, computed in tiles of that size (None: whole)."""
     height, width = image.shape[2:]
     tiling = Tiling(tile, multiple=model.window, **options)

@@ -10,13 +10,13 @@ from PIL import Image
 import irestore
 from irestore import models
 from irestore.errors import UnknownModelError, UsageError
-from irestore.models.trunk import Trunk
+from irestore.models.network import Network
 
 SMALL = {"embed_dim": 8, "depths": (1,), "num_heads": (2,), "window_size": 8, "squeeze_factor": 4, "num_feat": 8}
 
 
 @pytest.fixture(scope="module")
-def model() -> Trunk:
+def model() -> Network:
     torch.manual_seed(0)
     network = models.build("heart", {"upscale": 2, "global_skip": True, **SMALL}).eval()
     network.conv_last.weight.data *= 0.01  # near the enlarged input
@@ -28,7 +28,7 @@ def pixels() -> np.ndarray:
     return np.random.default_rng(0).integers(30, 220, (13, 21, 3), dtype=np.uint8)
 
 
-def test_array_and_tensor_and_pillow_agree(model: Trunk, pixels: np.ndarray) -> None:
+def test_array_and_tensor_and_pillow_agree(model: Network, pixels: np.ndarray) -> None:
     array = irestore.restore(pixels, model=model)
     assert array.shape == (26, 42, 3)
     assert array.dtype == np.uint8
@@ -38,7 +38,7 @@ def test_array_and_tensor_and_pillow_agree(model: Trunk, pixels: np.ndarray) -> 
     assert np.array_equal(array, np.asarray(irestore.restore(Image.fromarray(pixels), model=model)))
 
 
-def test_a_batch_of_tensors_is_restored_each_as_if_alone(model: Trunk) -> None:
+def test_a_batch_of_tensors_is_restored_each_as_if_alone(model: Network) -> None:
     batch = torch.rand(2, 3, 13, 21, generator=torch.Generator().manual_seed(1))
     batch[1] *= 0.3
     together = irestore.restore(batch, model=model)
@@ -48,7 +48,7 @@ def test_a_batch_of_tensors_is_restored_each_as_if_alone(model: Trunk) -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(9, 9), (9, 9, 3), (9, 9, 4)])
-def test_arrays_keep_type_and_channels(model: Trunk, dtype: type, shape: tuple[int, ...]) -> None:
+def test_arrays_keep_type_and_channels(model: Network, dtype: type, shape: tuple[int, ...]) -> None:
     values = np.random.default_rng(2).random(shape)
     array = (values * np.iinfo(dtype).max).astype(dtype) if np.issubdtype(dtype, np.integer) else values.astype(dtype)
     result = irestore.restore(array, model=model)
@@ -59,7 +59,7 @@ def test_arrays_keep_type_and_channels(model: Trunk, dtype: type, shape: tuple[i
 @pytest.mark.parametrize(
     ("mode", "expected"), [("1", "L"), ("L", "L"), ("LA", "LA"), ("P", "RGB"), ("RGB", "RGB"), ("RGBA", "RGBA")]
 )
-def test_pillow_modes(model: Trunk, pixels: np.ndarray, mode: str, expected: str) -> None:
+def test_pillow_modes(model: Network, pixels: np.ndarray, mode: str, expected: str) -> None:
     image = Image.fromarray(pixels).convert(mode)
     image.info["icc_profile"] = b"a profile"
     result = irestore.restore(image, model=model)
@@ -67,7 +67,7 @@ def test_pillow_modes(model: Trunk, pixels: np.ndarray, mode: str, expected: str
     assert result.info["icc_profile"] == b"a profile"
 
 
-def test_sixteen_bits_grey_stay_sixteen(model: Trunk) -> None:
+def test_sixteen_bits_grey_stay_sixteen(model: Network) -> None:
     ramp = np.linspace(1000, 60000, 16 * 64).reshape(16, 64).astype(np.uint16)
     result = irestore.restore(Image.fromarray(ramp), model=model)
     assert result.mode == "I;16"
@@ -84,12 +84,12 @@ def test_sixteen_bits_grey_stay_sixteen(model: Trunk) -> None:
         "photo.png",
     ],
 )
-def test_what_is_no_picture_is_refused(model: Trunk, image: object) -> None:
+def test_what_is_no_picture_is_refused(model: Network, image: object) -> None:
     with pytest.raises(UsageError):
         irestore.restore(image, model=model)  # type: ignore[type-var]
 
 
-def test_cmyk_is_refused_with_the_remedy(model: Trunk, pixels: np.ndarray) -> None:
+def test_cmyk_is_refused_with_the_remedy(model: Network, pixels: np.ndarray) -> None:
     with pytest.raises(UsageError, match="CMYK: convert it to RGB first"):
         irestore.restore(Image.fromarray(pixels).convert("CMYK"), model=model)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -187,11 +188,57 @@ class Rain:
         return np.clip(layer, 0, 1) * np.float32(random.uniform(*self.strength))
 
 
-DEGRADATIONS: dict[str, type[Noise] | type[Jpeg] | type[Blur] | type[Rain]] = {
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """One of the others, each as often as its share says; or (share `several`) blur, noise and JPEG in turn.
+
+    parts: a table of each one's parameters, and its `share`. In turn, each of the three is left out every second time.
+    """
+
+    parts: Mapping[str, Mapping[str, Any]]
+    several: float = 0.2
+    clean: float = 0.05
+
+    @cached_property
+    def damages(self) -> dict[str, Damage]:
+        """The degradations by name."""
+        return {name: build({"name": name} | _without_share(part)) for name, part in self.parts.items()}
+
+    @property
+    def margin(self) -> int:
+        """What those in turn spoil together."""
+        margins = {name: damage.margin for name, damage in self.damages.items()}
+        return max(*margins.values(), sum(margins.get(name, 0) for name in IN_TURN) if self.several else 0)
+
+    def __call__(self, image: Pixels, random: np.random.Generator) -> Damaged:
+        """The damaged picture."""
+        kind = random.random()
+        if kind < self.clean:
+            return image
+        if kind < self.clean + self.several:
+            damaged: Damaged = image
+            for name in IN_TURN:
+                if name in self.damages and random.random() < 0.5:
+                    damaged = self.damages[name](to_bytes(damaged), random)
+            return damaged
+        shares = np.array([part.get("share", 1.0) for part in self.parts.values()])
+        name = list(self.parts)[random.choice(len(shares), p=shares / shares.sum())]
+        return self.damages[name](image, random)
+
+
+IN_TURN = ("blur", "noise", "jpeg")  # as a camera has it
+
+
+def _without_share(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if key != "share"}
+
+
+DEGRADATIONS: dict[str, type[Noise] | type[Jpeg] | type[Blur] | type[Rain] | type[Mixture]] = {
     "noise": Noise,
     "jpeg": Jpeg,
     "blur": Blur,
     "rain": Rain,
+    "mixture": Mixture,
 }
 
 

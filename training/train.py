@@ -25,16 +25,16 @@ from torch.utils.data import DataLoader
 
 from irestore import metrics, models
 from irestore.field import Field
-from irestore.models.trunk import Trunk
+from irestore.models.network import Network
 from irestore.tiling import Tiling
-from training import data, degrade
+from training import data, degrade, muon
 from training.crops import Crops, Drawing, Pair, as_batch
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
 LONGEST_STEP = 5.0  # seconds that a step counts for at most: a machine put to sleep does not use up the schedule
 
 
-def forward(model: Trunk, image: Tensor, precision: torch.dtype | None = None) -> Tensor:
+def forward(model: Network, image: Tensor, precision: torch.dtype | None = None) -> Tensor:
     """The network on whole crops, with gradients: one tile. Sides are multiples of the window."""
     tiling = Tiling(multiple=model.window, device=image.device, precision=precision)
     result: Tensor = model(Field.of(image, tiling)).tensor
@@ -42,10 +42,9 @@ def forward(model: Trunk, image: Tensor, precision: torch.dtype | None = None) -
 
 
 @torch.no_grad()
-def start_at_skip(model: Trunk) -> None:
+def start_at_skip(model: Network) -> None:
     """Makes the network give its input, enlarged to the nearest pixel: what it learns is the difference."""
-    last = model.conv_last if hasattr(model, "conv_last") else model.upsample[0]
-    for parameter in last.parameters():
+    for parameter in model.last_layer().parameters():
         parameter.zero_()
 
 
@@ -57,14 +56,44 @@ class Schedule:
         self.seconds: float = config.get("minutes", math.inf) * 60
         self.rate: float = config["rate"]
         self.warmup: int = config["warmup"]
+        self.decay_from: float | None = config.get("decay_from")
 
     def progress(self, step: int, seconds: float) -> float:
         """0 at the start, 1 at the end."""
         return min(max(step / self.steps, seconds / self.seconds), 1.0)
 
     def learning_rate(self, step: int, progress: float) -> float:
-        """Linear warm-up, then half a cosine down to a hundredth."""
-        return self.rate * min(1.0, (step + 1) / self.warmup) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+        """Linear warm-up, then half a cosine down to a hundredth; or constant, and linear down from `decay_from`."""
+        if self.decay_from is None:
+            left = 0.5 * (1 + math.cos(math.pi * progress))
+        else:
+            left = min(1.0, (1 - progress) / (1 - self.decay_from))
+        return self.rate * min(1.0, (step + 1) / self.warmup) * (0.01 + 0.99 * left)
+
+
+def optimisers(model: Network, config: dict[str, Any]) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices between the first and the last convolution, at `muon` times the rate; AdamW for the rest.
+
+    Without `muon`, AdamW for all. `decay` is AdamW's, on what has more than one dimension.
+    """
+    parameters = list(model.parameters())
+    outer = {
+        id(parameter)
+        for layer in (model.get_submodule("conv_first"), model.last_layer())
+        for parameter in layer.parameters()
+    }
+    inner = [p for p in parameters if "muon" in config and muon.suits(p) and id(p) not in outer]
+    taken = {id(parameter) for parameter in inner}
+    rest = [parameter for parameter in parameters if id(parameter) not in taken]
+    groups = [
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.get("decay", 0.0)},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    made: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99))]
+    if inner:
+        made.append(muon.Muon(inner, lr=1e-3))
+        made[-1].param_groups[0]["times"] = float(config["muon"])
+    return made
 
 
 def loss_of(out: Tensor, clean: Tensor, progress: float, config: dict[str, Any]) -> Tensor:
@@ -88,7 +117,7 @@ def loss_of(out: Tensor, clean: Tensor, progress: float, config: dict[str, Any])
 
 
 @torch.no_grad()
-def validate(model: Trunk, pairs: list[Pair], device: str) -> float:
+def validate(model: Network, pairs: list[Pair], device: str) -> float:
     """Mean PSNR in dB of held-out pictures: on Y, less the border, of a network that enlarges, else on RGB."""
     scores = []
     for pair in pairs:
@@ -106,15 +135,11 @@ class Run:
     def __init__(self, config: dict[str, Any], out: Path, device: str = "cpu", precision: str = "fp32") -> None:
         self.config, self.out, self.device, self.precision = config, out, device, PRECISIONS[precision]
         torch.manual_seed(config["train"]["seed"])
-        self.model = models.build(config["model"]["architecture"], config["model"]["config"]).to(device)
-        if self.model.config.global_skip:
-            start_at_skip(self.model)
+        self.model = models.build(config["model"]["architecture"], config["model"]["config"])
+        self.model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on a CPU
+        start_at_skip(self.model)
         self.average = copy.deepcopy(self.model)
-        weight_decay = config["train"].get("decay", 0.0)
-        decaying = [parameter for parameter in self.model.parameters() if parameter.ndim > 1]
-        others = [parameter for parameter in self.model.parameters() if parameter.ndim <= 1]
-        groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99))
+        self.optimisers = optimisers(self.model, config["train"])
         self.step, self.seconds = 0, 0.0
         out.mkdir(parents=True, exist_ok=True)
         if (out / "checkpoint.pt").exists():
@@ -138,7 +163,8 @@ class Run:
         saved = torch.load(self.out / "checkpoint.pt", weights_only=True, map_location=self.device)
         self.model.load_state_dict(saved["model"])
         self.average.load_state_dict(saved["average"])
-        self.optimiser.load_state_dict(saved["optimiser"])
+        for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
         self.step, self.seconds = saved["step"], saved["seconds"]
 
     def save(self) -> None:
@@ -146,7 +172,7 @@ class Run:
         state = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "step": self.step,
             "seconds": self.seconds,
         }
@@ -191,14 +217,15 @@ class Run:
 
     def learn(self, damaged: Tensor, clean: Tensor, rate: float, progress: float) -> float:
         """One step of the optimiser; the loss before it."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
         out = forward(self.model, damaged.to(self.device), self.precision)
         loss = loss_of(out, clean.to(self.device), progress, self.config["train"])
-        self.optimiser.zero_grad()
+        self.model.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config["train"]["clip"])
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate * group.get("times", 1.0)
+            optimiser.step()
         self.update_average(min(self.config["train"]["ema"], (self.step + 1) / (self.step + 10)))
         return loss.item()
 
@@ -209,7 +236,7 @@ class Run:
             old.lerp_(new, 1 - keep)
 
 
-def pictures(config: dict[str, Any], folder: Path, model: Trunk) -> tuple[Crops, list[Pair]]:
+def pictures(config: dict[str, Any], folder: Path, model: Network) -> tuple[Crops, list[Pair]]:
     """What the config trains and validates with. Raises ValueError where crops are no whole windows."""
     settings = config["data"]
     for key in ("size", "valid_size"):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from irestore.models.trunk import Trunk
+    from irestore.models.network import Network
     from irestore.runner import Settings
 
 AlphaMode = Literal["resize", "restore", "drop"]
@@ -54,7 +54,7 @@ class Restorer:
     """
 
     def __init__(
-        self, model: "Trunk", name: str, settings: "Settings", *, alpha: AlphaMode = "resize", strength: float = 1.0
+        self, model: "Network", name: str, settings: "Settings", *, alpha: AlphaMode = "resize", strength: float = 1.0
     ) -> None:
         self.name = name
         self._model = model

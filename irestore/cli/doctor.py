@@ -16,7 +16,7 @@ from irestore.errors import IrestoreError
 if TYPE_CHECKING:
     import torch
 
-    from irestore.models.trunk import Trunk
+    from irestore.models.network import Network
 
 PACKAGES = (
     "torch",
@@ -125,7 +125,7 @@ def self_check(device: str) -> tuple[float, str, "torch.device"]:
     return float((whole - tiled).abs().max()), name, chosen
 
 
-def _model(device: "torch.device") -> "tuple[str, Trunk]":
+def _model(device: "torch.device") -> "tuple[str, Network]":
     import torch
 
     from irestore import models as networks

@@ -13,7 +13,7 @@ from irestore.batch.report import duration, one_line, size_record
 from irestore.cli.options import Options
 
 if TYPE_CHECKING:
-    from irestore.models.trunk import Trunk
+    from irestore.models.network import Network
 
 Forecast = Callable[[Item], tuple[int, float]]  # bytes beyond the loaded model, seconds
 
@@ -45,7 +45,7 @@ def forecaster(entry: weights.Entry, options: Options) -> Forecast:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     device = devices.pick("cuda" if options.device == "cuda:all" else options.device)
-    model: Trunk = models.build(entry.architecture, entry.config).eval().requires_grad_(False).to(device)
+    model: Network = models.build(entry.architecture, entry.config).eval().requires_grad_(False).to(device)
     settings = Settings(tile=options.tile, precision=options.precision, max_memory=options.max_memory)
     side = 2 * model.window
     sample = torch.full((1, model.in_chans, side, side), 0.5)

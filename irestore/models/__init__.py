@@ -10,16 +10,17 @@ from torch import Tensor
 from irestore.errors import WeightsError
 from irestore.models.hat import HAT
 from irestore.models.heart import Heart
-from irestore.models.trunk import Trunk
+from irestore.models.network import Network
+from irestore.models.unet import UNet
 
-ARCHITECTURES: dict[str, type[Heart] | type[HAT]] = {"heart": Heart, "hat-iln": HAT}
+ARCHITECTURES: dict[str, type[Heart] | type[HAT] | type[UNet]] = {"heart": Heart, "hat-iln": HAT, "unet": UNet}
 
 # Upstream's configurations also say how to train, or name the only value that there is.
 WITHOUT_EFFECT: dict[str, object] = {"patch_size": 1, "ape": False, "norm_layer": None}
 TRAINING_ONLY = {"drop_rate", "attn_drop_rate", "drop_path_rate", "use_checkpoint"}
 
 
-def build(architecture: str, config: Mapping[str, Any]) -> Trunk:
+def build(architecture: str, config: Mapping[str, Any]) -> Network:
     """A network of that architecture with fresh weights; raises WeightsError naming what is unknown or impossible."""
     if architecture not in ARCHITECTURES:
         raise WeightsError(f"architecture {architecture!r} is unknown: must be one of {', '.join(ARCHITECTURES)}")

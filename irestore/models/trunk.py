@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from irestore.field import Field
 from irestore.models.layers import Affine
+from irestore.models.network import Network
 
 EPS = 1e-4  # of i-LN, inside the square root; upstream's value in all published configurations
 
@@ -113,7 +114,7 @@ class Group(nn.Module):
         return y.map(lambda y, x: self.conv(y) + x, x, halo=1)
 
 
-class Trunk(nn.Module):
+class Trunk(Network):
     """conv -> affine -> groups -> affine -> conv, + the first conv's output -> upsampling tail.
 
     Takes the Field of an image whose sides are multiples of `window` (pad first: the padding enters every statistic)
@@ -177,6 +178,10 @@ class Trunk(nn.Module):
         tail = 4 * (config.embed_dim + 3 * zoomed * (config.upscale * n) ** 2)
         halo = 2 * tail_halo(config) * n
         return int(max(height * width * body, (height + halo) * (width + halo) * tail) / n**2)
+
+    def last_layer(self) -> nn.Module:
+        """The last convolution."""
+        return self.conv_last if self.config.upsampler == "pixelshuffle" else self.upsample[0]
 
     def forward(self, image: Field) -> Field:
         """Field (B, in_chans, H, W) -> Field (B, in_chans, H * scale, W * scale)."""

@@ -20,7 +20,7 @@ from irestore.weights.sources import Found, intact, locate, obtain, present, sta
 if TYPE_CHECKING:
     import torch
 
-    from irestore.models.trunk import Trunk
+    from irestore.models.network import Network
 
 __all__ = [
     "TASKS",
@@ -47,6 +47,6 @@ __all__ = [
 
 def load(
     entry: Entry, *, offline: bool = False, device: "torch.device | str" = "cpu", model_dir: Path | str | None = None
-) -> "Trunk":
+) -> "Network":
     """The model in eval mode, float32, on `device`. Raises DownloadError, WeightsError or UsageError."""
     return read(entry, locate(entry, offline=offline, model_dir=model_dir), device)

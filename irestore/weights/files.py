@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from irestore.models.trunk import Trunk
+    from irestore.models.network import Network
 
 METADATA = "irestore"  # the key of a safetensors file's metadata under which JSON says architecture, config, task, ...
 
 
-def read(entry: Entry, path: Path, device: "torch.device | str" = "cpu") -> "Trunk":
+def read(entry: Entry, path: Path, device: "torch.device | str" = "cpu") -> "Network":
     """The model in eval mode, float32, on `device`, from the entry's verified file. Raises WeightsError."""
     from irestore import models
 

@@ -1,0 +1,65 @@
+"""The contract between a network and those who run it: the runner, the Python interface, the batches and training."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import nn
+
+from irestore.field import Field
+
+
+class Network(nn.Module, ABC):
+    """A network that restores the Field of an image. Whatever runs networks knows these members and no others.
+
+    What it computes must obey the law of `irestore.field`: values of the whole image come from the Field's statistics,
+    and every map reaches no further than its halo. Sides of the input are multiples of `window` (the runner pads).
+    """
+
+    @property
+    @abstractmethod
+    def scale(self) -> int:
+        """How many times larger the result is, 1 or more."""
+
+    @property
+    @abstractmethod
+    def window(self) -> int:
+        """What the sides of the input, and of its tiles, must be multiples of, in pixels of the input."""
+
+    @property
+    @abstractmethod
+    def in_chans(self) -> int:
+        """Channels of the input and of the result."""
+
+    @property
+    @abstractmethod
+    def passes(self) -> int:
+        """How many times `forward` walks over a whole map, for progress."""
+
+    @property
+    @abstractmethod
+    def map_bytes(self) -> int:
+        """Bytes, for each pixel of the input, of all float32 maps that are alive at the peak; the output aside."""
+
+    @abstractmethod
+    def tile_bytes(self, height: int, width: int) -> int:
+        """Bytes that computing one tile of that size (in pixels of the input) takes at the peak, about, in float32."""
+
+    @abstractmethod
+    def forward(self, image: Field) -> Field:
+        """The Field of an image (B, in_chans, H, W), values in 0..1 -> (B, in_chans, H * scale, W * scale)."""
+
+    @abstractmethod
+    def last_layer(self) -> nn.Module:
+        """The layer whose output, with the input added where there is a global skip, is the result. For training."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie, and so where is computed."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights, and so of the maps: float32, or float64 in tests."""
+        return next(self.parameters()).dtype

@@ -64,6 +64,7 @@ class Field:
         halo: int = 0,
         scale: Fraction | int = 1,
         frame: Frame | None = None,
+        into: Field | None = None,
     ) -> Field:
         """`fn(self, *others)` over tiles: exactly `fn` over the whole maps.
 
@@ -71,26 +72,10 @@ class Field:
         the image's edge, so that a layer's own padding acts there as it does on the whole map; the halo is cut off the
         result. With a `frame`, fn sees the map enlarged beyond the image's edge, and the enlargement is cut off again.
         `others` may be maps of another resolution (a whole multiple or fraction); they are read where this one is.
+        `into`, one of these maps, of the result's shape, gives its room to the result and is not to be used again; of
+        it `fn` may use at each pixel that pixel only, for its neighbours may be overwritten already.
         """
-        return self._map(fn, others, None, halo=halo, scale=scale, frame=frame)
-
-    def map_(self, fn: Callable[..., Tensor], *others: Field, frame: Frame | None = None) -> Field:
-        """As `map`, pixel by pixel in this map, and the result takes this map's room: do not use this Field again.
-
-        `fn` may look around within `others` (inside a tile or frame), but at each pixel use only this map's own value.
-        """
-        return self._map(fn, others, self._store, halo=0, scale=1, frame=frame)
-
-    def _map(
-        self,
-        fn: Callable[..., Tensor],
-        others: tuple[Field, ...],
-        target: Store | None,
-        *,
-        halo: int,
-        scale: Fraction | int,
-        frame: Frame | None,
-    ) -> Field:
+        target = into._store if into is not None else None
         tiling, image = self._tiling, Box(0, 0, self.height, self.width)
         grid, resolution = tiling.grid(self._resolution, scale), self._resolution * scale
         boxes = tiling.cut(frame.around(image) if frame else image, grid, self._resolution)

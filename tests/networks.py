@@ -41,7 +41,20 @@ HAT: dict[str, Any] = {
     "num_feat": 4,
     "upscale": 2,
 }
-BASES = {"heart": HEART, "hat-iln": HAT}
+UNET: dict[str, Any] = {
+    "dims": [6, 8],
+    "depths": [1, 2],
+    "num_heads": 2,
+    "window_size": 4,
+    "compress_ratio": 2,
+    "squeeze_factor": 2,
+    "rank": 3,
+    "rib_hidden_dim": 5,
+    "rib_n_freqs": 3,
+    "attention_freq": 1,
+    "upscale": 2,
+}
+BASES = {"heart": HEART, "hat-iln": HAT, "unet": UNET}
 
 
 def network(

@@ -1,4 +1,4 @@
-"""HEART and HAT-iLN once more, plainly: the whole image at once, in float64, equation by equation. Slow on purpose.
+"""HEART, HAT-iLN and the U once more, plainly: whole images, in float64, equation by equation. Slow on purpose.
 
 It shares no code with the package, so that both must be wrong in the same way to agree. i-LN and HAT-iLN: arXiv
 2504.06629, HAT: arXiv 2205.04437, RIB: arXiv 2603.06738. All maps are (B, C, H, W), all windows (B, C, pixels of a
@@ -8,6 +8,7 @@ window, windows).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,6 +40,8 @@ def restore(architecture: str, weights: Mapping[str, Tensor], config: Mapping[st
 
     weights: upstream's state dict in either dialect; config: upstream's, where `stdnorm` None means traiNNer-redux.
     """
+    if architecture == "unet":
+        return unet(Reference(None, weights, {"conv_scale": 1.0, **config}), image)
     return Reference({"heart": heart_body, "hat-iln": hat_body}[architecture], weights, config)(image)
 
 
@@ -171,6 +174,37 @@ def heart_body(net: Reference, x: Tensor) -> Tensor:
                 x = net.hybrid_block(x, name, torch.zeros_like)
         x = net.residual_conv(x, f"layers.{g}.conv") + start
     return x
+
+
+def unet(net: Reference, image: Tensor) -> Tensor:
+    config, (height, width) = net.config, image.shape[2:]
+    n, zoom, below = config["unshuffle"], config["upscale"], len(config["dims"]) - 1
+    image = padded(image.double(), config["window_size"] * n * 2**below)
+
+    def blocks(x: Tensor, name: str, depth: int, attends: bool) -> Tensor:
+        attentions = 0
+        for i in range(depth):
+            attend = torch.zeros_like
+            if attends and i % config["attention_freq"] == 0:
+                block, shifted = f"{name}.{i}.attn", attentions % 2 == 1
+                attend = partial(rib_attention, net, name=block, shifted=shifted)
+                attentions += 1
+            x = net.hybrid_block(x, f"{name}.{i}", attend)
+        return x
+
+    first = x = net.conv(F.pixel_unshuffle(image, n), "conv_first")
+    skips = []
+    for level in range(below):
+        x = blocks(x, f"encoder.{level}", config["depths"][level], attends=False)
+        skips.append(x)
+        x = F.conv2d(x, net.weights[f"down.{level}.weight"], net.weights[f"down.{level}.bias"], stride=2)
+    x = blocks(x, "bottom", config["depths"][below], attends=True)
+    for level in reversed(range(below)):
+        x = skips[level] + F.pixel_shuffle(net.conv(x, f"up.{level}.0"), 2)
+        x = blocks(x, f"decoder.{level}", config["depths"][level], attends=False)
+    x = net.conv(net.conv(x, "conv_after_body") + first, "conv_last")
+    x = F.pixel_shuffle(x, zoom * n) + image.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+    return x[:, :, : height * zoom, : width * zoom]
 
 
 def rib_attention(net: Reference, y: Tensor, name: str, shifted: bool) -> Tensor:

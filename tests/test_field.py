@@ -80,7 +80,7 @@ def test_map_in_place_uses_its_own_room(tile: tuple[int, int] | None) -> None:
     tiling = Tiling(tile)
     field, beside = Field.of(image.clone(), tiling).map(lambda t: 2 * t), Field.of(other, tiling)
     room = field._store.data.data_ptr()
-    result = field.map_(lambda t, u: t + conv(u)[:, :3] * 0 + u, beside)
+    result = field.map(lambda t, u: t + conv(u)[:, :3] * 0 + u, beside, into=field)
     assert same(result.tensor, 2 * image + other)
     assert same(beside.tensor, other)
     if tile:
@@ -238,7 +238,7 @@ def test_memory_that_runs_out_in_the_middle_keeps_what_is_done() -> None:
         return -t
 
     field = Field.of(image.clone(), Tiling((8, 8), multiple=4)).map(lambda t: t.clone())
-    assert same(field.map_(run).tensor, -image)
+    assert same(field.map(run, into=field).tensor, -image)
     assert done == [(8, 8)] * 2 + [(4, 4)] * 8
 
 

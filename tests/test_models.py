@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import reference
 import torch
-from networks import HAT, HEART, network, pictures, run, tiles
+from networks import BASES, HEART, network, pictures, run, tiles
 from torch import Tensor
 
 from irestore import models
@@ -21,6 +21,7 @@ from irestore.models.trunk import TrunkConfig
 from irestore.tiling import Tiling
 
 EXACT = 1e-10  # in float64
+ARCHITECTURES = list(BASES)
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "heart x1": ("heart", {"upscale": 1}),
     "heart x2": ("heart", {"upscale": 2}),
@@ -51,6 +52,10 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "hat, no shift": ("hat-iln", {"img_size": 4}),
     "hat, odd window": ("hat-iln", {"window_size": 5, "overlap_ratio": 0.4}),
     "hat, wide overlap": ("hat-iln", {"overlap_ratio": 1.0}),
+    "unet x2": ("unet", {}),
+    "unet x4, attention in every second block": ("unet", {"upscale": 4, "attention_freq": 2, "depths": [2, 3]}),
+    "unet x3, three levels": ("unet", {"upscale": 3, "dims": [4, 6, 8], "depths": [1, 1, 2]}),
+    "unet x1, half resolution, one channel": ("unet", {"upscale": 1, "unshuffle": 2, "in_chans": 1}),
     "hat, no qkv bias, own scale, own eps": ("hat-iln", {"qkv_bias": False, "qk_scale": 0.3, "eps": 1e-2}),
 }
 
@@ -59,7 +64,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 def test_every_tiling_equals_the_reference(name: str) -> None:
     architecture, config = NETWORKS[name]
     model = network(architecture, **config)
-    base = HEART if architecture == "heart" else HAT
+    base = BASES[architecture]
     for kind, image in pictures(11, 18, channels=model.in_chans, batch=2):
         expected = reference.restore(architecture, model.state_dict(), {**base, **config}, image)
         for label, tile in {"whole": None, **tiles(model.window)}.items():
@@ -67,28 +72,28 @@ def test_every_tiling_equals_the_reference(name: str) -> None:
             assert error <= EXACT, f"{kind}, {label}: {error:.1e} from the reference"
 
 
-@pytest.mark.parametrize("architecture", ["heart", "hat-iln"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (4, 4), (5, 3)])
 def test_images_below_one_window_work(architecture: str, size: tuple[int, int]) -> None:
     model = network(architecture)
-    base = HEART if architecture == "heart" else HAT
+    base = BASES[architecture]
     for _, image in pictures(*size):
         expected = reference.restore(architecture, model.state_dict(), base, image)
         assert (run(model, image) - expected).abs().max() <= EXACT
         assert (run(model, image, (4, 4)) - expected).abs().max() <= EXACT
 
 
-@pytest.mark.parametrize("architecture", ["heart", "hat-iln"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_an_image_does_not_depend_on_the_others_of_its_batch(architecture: str) -> None:
     model = network(architecture)
     images = torch.cat([image for _, image in pictures(9, 14)])
-    together = run(model, images, (4, 8))
+    together = run(model, images, (model.window, 2 * model.window))
     for i, image in enumerate(images):
         assert (run(model, image[None]) - together[i]).abs().max() <= EXACT
 
 
 @pytest.mark.parametrize("storage", ["device", "host", "scratch"])
-@pytest.mark.parametrize("architecture", ["heart", "hat-iln"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_storage_does_not_change_the_result(architecture: str, storage: str) -> None:
     model, image = network(architecture, dtype=torch.float32), next(pictures(11, 18))[1].float()
     assert torch.equal(run(model, image, (4, 4), storage=storage), run(model, image, (4, 4)))
@@ -108,12 +113,13 @@ def short_by_one(target: int, counted: list[int]) -> Callable[..., Field]:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in NETWORKS if name.startswith("heart") and name not in ("heart x8", "heart, window 6")]
+    "name", [name for name in NETWORKS if not name.startswith("hat") and name not in ("heart x8", "heart, window 6")]
 )
 def test_every_halo_is_needed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     architecture, config = NETWORKS[name]
     model = network(architecture, **config)
-    image = next(pictures(16, 16, channels=model.in_chans))[1]
+    side = 4 * model.window if architecture == "unet" else 16
+    image = next(pictures(side, side, channels=model.in_chans))[1]
     expected, number, target = run(model, image), 1, 0
     while target < number:
         counted: list[int] = []
@@ -146,7 +152,7 @@ def test_classical_tiles_would_differ() -> None:
     assert (halves - run(model, image))[..., :8].abs().max() > 1e-3  # far from the cut
 
 
-@pytest.mark.parametrize("architecture", ["heart", "hat-iln"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_tensor_matters_and_learns(architecture: str) -> None:
     config = {"depths": [3, 2]} if architecture == "heart" else {}
     model, image = network(architecture, **config), next(pictures(8, 8))[1]
@@ -157,7 +163,7 @@ def test_every_tensor_matters_and_learns(architecture: str) -> None:
 
 
 def test_progress_passes_are_counted() -> None:
-    for architecture in ("heart", "hat-iln"):
+    for architecture in ARCHITECTURES:
         model, told = network(architecture), []
         run(model, next(pictures(8, 12))[1], (4, 4), progress=told.append)
         assert abs(sum(told) - model.passes) < 1e-9

@@ -8,16 +8,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from networks import network, pictures
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from skimage import data as skimage_data
+from test_models import NETWORKS
 
 from irestore import degrade, models, weights
+from irestore.field import Field
+from irestore.runner import pad
+from irestore.tiling import Tiling
 from irestore.weights.manifest import read
-from training import data, train
+from training import data, muon, train
 from training.crops import Crops, Drawing, Pair, as_batch, to_grey
 from training.degrade import Jpeg, Noise, build
 from training.export import main as export
+from training.whole import WholeField
 
 CONFIGS = sorted(Path(train.__file__).with_name("configs").glob("*.toml"))
 PHOTOS = {"astronaut": skimage_data.astronaut(), "cat": skimage_data.chelsea(), "coffee": skimage_data.coffee()}
@@ -151,7 +157,7 @@ def test_a_batch_of_bytes_floats_and_grey_is_in_0_to_1():
 
 def test_pictures_are_read_skipped_halved_and_held_out(photos: Path):
     Image.fromarray(PHOTOS["cat"][:100, :80]).save(photos / "lossy.jpg")
-    shapes = [image.shape for image in data.read_folder(photos, ("pairs/",))]
+    shapes = [image.shape for _, image in data.read_folder(photos, ("pairs/",))]
     assert shapes == [(120, 130, 3)] * 3 + [(50, 40, 3)]
     config = {"hold_out": 2, "valid_size": 20, "skip": ["pairs/"], "pairs": [["pairs/blurred", "pairs/clean"]]}
     kept, held = data.load(photos, config, 1, Noise(clean=0))
@@ -171,6 +177,21 @@ def test_sr_pairs_are_matlab_s(photos: Path):
     assert kept[0].clean.shape == (120, 128, 3)
 
 
+def test_decoded_pictures_are_kept_and_made_again_where_the_file_changes(photos: Path, tmp_path: Path):
+    config = {"hold_out": 2, "valid_size": 16, "skip": ["pairs/"]}
+    plain, _ = data.load(photos, config, 4, None)
+    for _ in range(2):
+        cached, _ = data.load(photos, config, 4, None, data.Cache(tmp_path / "cache"))
+        for one, two in zip(plain, cached, strict=True):
+            assert np.array_equal(one.clean, two.clean)
+            assert np.array_equal(one.damaged, two.damaged)
+    files = set((tmp_path / "cache").iterdir())
+    assert len(files) == 4  # three pictures, and the one that is no hold-out made smaller
+    Image.fromarray(PHOTOS["cat"][:100, :104]).save(photos / "cat.png")
+    changed, _ = data.load(photos, config, 4, None, data.Cache(tmp_path / "cache"))
+    assert changed[0].clean.shape == (100, 104, 3)
+
+
 def test_folders_that_do_not_fit_are_errors(photos: Path, tmp_path: Path):
     (photos / "pairs/clean/cat.png").unlink()
     with pytest.raises(ValueError, match="cat is in one folder only"):
@@ -182,10 +203,15 @@ def test_folders_that_do_not_fit_are_errors(photos: Path, tmp_path: Path):
 # --- runs
 
 
+@pytest.mark.parametrize("muon", [False, True], ids=["adam", "muon"])
 @pytest.mark.parametrize("more", ["", NOISE], ids=["sr", "denoise"])
-def test_a_run_cut_off_and_resumed_is_the_run_that_was_not(tmp_path: Path, photos: Path, more: str):
+def test_a_run_cut_off_and_resumed_is_the_run_that_was_not(tmp_path: Path, photos: Path, more: str, muon: bool):
     kind = {"task": "denoise", "upscale": 1} if more else {}
     long = write_config(tmp_path / "long.toml", steps=6, more=more, **kind)
+    if muon:
+        long.write_text(
+            long.read_text().replace("embed_dim = 8", "embed_dim = 16").replace("[train]", "[train]\nmuon = 10.0")
+        )
     whole = run(long, photos, tmp_path / "whole")
     text = long.read_text()
     cut = train.Run(tomllib.loads(text), tmp_path / "cut")
@@ -248,6 +274,36 @@ def test_bfloat16_learns_too(tmp_path: Path, photos: Path):
     assert {value.dtype for value in weights.values()} == {torch.float32}
 
 
+def test_muon_takes_the_inner_matrices_and_makes_them_nearly_orthogonal():
+    model = models.build("unet", {"dims": [16, 32], "depths": [1, 1], "num_heads": 2, "squeeze_factor": 2})
+    adam, inner = train.optimisers(model, {"muon": 10.0})
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    taken = {names[id(parameter)] for group in inner.param_groups for parameter in group["params"]}
+    assert "bottom.0.attn.to_qkv.weight" in taken
+    assert not {name for name in taken if name.startswith(("conv_first", "conv_last")) or name.endswith("bias")}
+    assert len(taken) + sum(len(group["params"]) for group in adam.param_groups) == len(names)
+    assert len(train.optimisers(model, {})) == 1
+    matrix = torch.randn(24, 60, generator=torch.Generator().manual_seed(0))
+    for each in (matrix, matrix.T):
+        values = torch.linalg.svdvals(muon.orthogonalised(each))
+        assert 0.6 < values.min() < values.max() < 1.3
+    (weight,) = inner.param_groups[0]["params"][:1]
+    before, weight.grad = weight.detach().clone(), torch.full_like(weight, 1e-8).normal_(std=1e-8)
+    inner.param_groups[0]["lr"] = 0.1
+    inner.step()
+    rank = min(weight.flatten(1).shape)
+    assert (weight - before).norm().item() == pytest.approx(0.1 * rank**0.5, rel=0.3)  # whatever the gradient's size
+
+
+@pytest.mark.parametrize("name", ["heart x4, attention in every second block", "hat", "unet x3, three levels"])
+def test_training_computes_what_the_network_is(name: str):
+    architecture, config = NETWORKS[name]
+    model = network(architecture, **config)
+    image = pad(dict(pictures(20, 28, batch=2))["gradient"], model.window)
+    exact = model(Field.of(image, Tiling(multiple=model.window))).tensor
+    assert (model(WholeField(image)).tensor - exact).abs().max() < 1e-10
+
+
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path, photos: Path):
     config = write_config(tmp_path / "c.toml", steps=2)
     run(config, photos, tmp_path / "out")
@@ -263,8 +319,8 @@ def test_a_run_starts_from_the_weights_that_fit(tmp_path: Path, photos: Path):
     config = tomllib.loads(write_config(tmp_path / "x3.toml", upscale=3).read_text())
     begun = train.Run(config, tmp_path / "x3")
     assert begun.start_from(tmp_path / "x2/weights.safetensors") == ["upsample.0.bias", "upsample.0.weight"]
-    for network in (begun.model, begun.average):
-        state = network.state_dict()
+    for trained in (begun.model, begun.average):
+        state = trained.state_dict()
         assert all(torch.equal(state[key], start[key]) for key in start if not key.startswith("upsample"))
     begun.step = 1
     assert begun.start_from(tmp_path / "x2/weights.safetensors") == []
@@ -277,6 +333,8 @@ def test_the_schedule_ends_by_steps_or_by_time():
     assert schedule.progress(50, 0) == 0.5
     assert schedule.progress(50, 45) == 0.75
     assert schedule.progress(500, 0) == schedule.progress(0, 500) == 1
+    straight = train.Schedule({"steps": 100, "rate": 1.0, "warmup": 10, "decay_from": 0.6})
+    assert [round(straight.learning_rate(step, step / 100), 3) for step in (9, 60, 80, 100)] == [1, 1, 0.505, 0.01]
     rates = [schedule.learning_rate(step, step / 100) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9] == max(rates)

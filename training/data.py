@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,30 @@ LARGEST = 1600  # pixels a side; larger pictures are halved
 LARGE_ENOUGH = 600  # pixels a side; such pictures are used at half size too, where `halves` asks for it
 
 
-def read_folder(folder: Path, skip: tuple[str, ...] = ()) -> Iterator[Pixels]:
-    """Every picture below the folder, RGB, sorted by name, but those whose path below it begins with one of `skip`.
+class Cache:
+    """Decoded pictures in a folder, mapped into memory: runs beside each other share them. None: nothing is kept."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+
+    def get(self, key: str, make: Callable[[], Pixels]) -> Pixels:
+        """What was made for that key before, else what `make` gives."""
+        if self.folder is None:
+            return make()
+        path = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+            with unfinished.open("wb") as file:
+                np.save(file, make())
+            unfinished.replace(path)
+        pixels: Pixels = np.load(path, mmap_mode="r")
+        return pixels
+
+
+def read_folder(folder: Path, skip: tuple[str, ...] = (), cache: Cache | None = None) -> Iterator[tuple[str, Pixels]]:
+    """Every picture below the folder with its cache key, RGB, sorted by name, but those whose path below the folder
+    begins with one of `skip`.
 
     Sources with compression artefacts are halved, and all are halved until no side exceeds LARGEST, so that what is
     learnt is the picture and not its compression. Raises ValueError where the folder has none.
@@ -27,11 +52,18 @@ def read_folder(folder: Path, skip: tuple[str, ...] = ()) -> Iterator[Pixels]:
     for path in _pictures(folder):
         if path.relative_to(folder).as_posix().startswith(skip):
             continue
-        pixels = read(path)
-        halve = path.suffix.lower() in LOSSY
-        while halve or max(pixels.shape[:2]) > LARGEST:
-            pixels, halve = shrink(pixels, 2), False
-        yield pixels
+        status = path.stat()
+        key = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
+        yield key, (cache or Cache()).get(key, partial(read_clean, path))
+
+
+def read_clean(path: Path) -> Pixels:
+    """A picture without traces of compression, no side above LARGEST."""
+    pixels = read(path)
+    halve = path.suffix.lower() in LOSSY
+    while halve or max(pixels.shape[:2]) > LARGEST:
+        pixels, halve = shrink(pixels, 2), False
+    return pixels
 
 
 def read_pairs(clean: Path, damaged: Path) -> list[Pair]:
@@ -55,21 +87,31 @@ def _pictures(folder: Path) -> list[Path]:
     return paths
 
 
-def load(folder: Path, config: dict[str, Any], scale: int, damage: Damage | None) -> tuple[list[Pair], list[Pair]]:
+def load(
+    folder: Path, config: dict[str, Any], scale: int, damage: Damage | None, cache: Cache | None = None
+) -> tuple[list[Pair], list[Pair]]:
     """(for training, for validation) as the config's table [data] says.
 
     skip: beginnings of paths that are left out. hold_out: every so many-th picture is kept for validation, its middle,
     valid_size pixels of the damaged side. halves: large pictures are used at half size too. pairs: [damaged, clean]
     folders below `folder` to use besides. Without `damage` the damaged picture is `scale` times smaller, by bicubic.
     """
-    images = list(read_folder(folder, tuple(config.get("skip", ()))))
+    cache = cache or Cache()
+    images = list(read_folder(folder, tuple(config.get("skip", ())), cache))
     every, size = config["hold_out"], config["valid_size"]
-    kept = [pixels for i, pixels in enumerate(images) if i % every]
+    kept = [each for i, each in enumerate(images) if i % every]
     if config.get("halves", False):
-        kept += [shrink(pixels, 2) for pixels in kept if min(pixels.shape[:2]) >= LARGE_ENOUGH]
-    train = [_pair(pixels, scale, damage) for pixels in kept]
+        large = [each for each in kept if min(each[1].shape[:2]) >= LARGE_ENOUGH]
+        kept += [(f"{key} /2", cache.get(f"{key} /2", partial(shrink, pixels, 2))) for key, pixels in large]
+    if damage:
+        train = [Pair(pixels, None) for _, pixels in kept]
+    else:
+        small = [cache.get(f"{key} /{scale}", partial(shrink, pixels, scale)) for key, pixels in kept]
+        train = [Pair(cut_to_multiple(pixels, scale), each) for (_, pixels), each in zip(kept, small, strict=True)]
     whole = size * scale + 2 * (damage.margin if damage else 0)
-    held = [_held(centre(pixels, whole), scale, damage) for pixels in images[::every] if min(pixels.shape[:2]) >= whole]
+    held = [
+        _held(centre(pixels, whole), scale, damage) for _, pixels in images[::every] if min(pixels.shape[:2]) >= whole
+    ]
     for damaged, clean in config.get("pairs", ()):
         pairs = read_pairs(folder / clean, folder / damaged)
         train += [pair for i, pair in enumerate(pairs) if i % every]
@@ -83,14 +125,10 @@ def centre(image: Pixels, size: int) -> Pixels:
     return image[top : top + size, left : left + size]
 
 
-def _pair(image: Pixels, scale: int, damage: Damage | None) -> Pair:
-    return Pair(image, None) if damage else Pair(cut_to_multiple(image, scale), shrink(image, scale))
-
-
 def _held(image: Pixels, scale: int, damage: Damage | None) -> Pair:
     """A pair that is the same in every run: the damage is drawn by the picture."""
     if damage is None:
-        return _pair(image, scale, None)
+        return Pair(cut_to_multiple(image, scale), shrink(image, scale))
     damaged, clean = damaged_inside(image, damage, np.random.default_rng(int(image.sum())))
     return Pair(clean, to_bytes(damaged))
 

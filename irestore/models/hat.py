@@ -80,14 +80,15 @@ class WindowAttention(nn.Module):
 
     def forward(self, t: Tensor, bias: Tensor, regions: Tensor | None) -> Tensor:
         """(B, C, h, w) -> the same; bias (1, heads, window^2, window^2); regions (B, 1, h, w)."""
-        qkv = self.qkv(to_windows(t, self.window))
-        q, k, v = qkv.view(*qkv.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        qkv = self.qkv(to_windows(t, self.window))  # (B, N, 3 C), B the windows, N the pixels of one
+        q, k, v = qkv.view(*qkv.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each (B, H, N, D)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
         if regions is not None:
-            ids = to_windows(regions, self.window)
+            ids = to_windows(regions, self.window)  # (B, N, 1)
             torn = (ids != ids[:, :1]).any(1)[:, 0].nonzero()[:, 0]
             if len(torn):  # few windows, and only these need a mask of their own
-                mask = bias - 100.0 * (ids[torn] != ids[torn].transpose(1, 2))[:, None].to(bias.dtype)
+                apart = (ids[torn] != ids[torn].transpose(1, 2))[:, None].to(bias.dtype)  # (torn windows, 1, N, N)
+                mask = bias - 100.0 * apart
                 again = F.scaled_dot_product_attention(q[torn], k[torn], v[torn], attn_mask=mask, scale=self.scale)
                 mixed = mixed.index_copy(0, torn, again)
         return from_windows(self.proj(mixed.transpose(1, 2).flatten(2)), self.window, t.shape[2], t.shape[3])
@@ -116,13 +117,13 @@ class HAB(nn.Module):
         gain = before.std * self.conv_scale * self.conv_block.gate(c.mean())  # waits for the whole image
         bias = self.attn.relative_position_bias_table[shared.inner].permute(2, 0, 1)[None]  # 3-d masks take a slow path
 
-        def attend(c: Tensor, t: Tensor, regions: Tensor | None = None) -> Tensor:
+        def attend(t: Tensor, c: Tensor, regions: Tensor | None = None) -> Tensor:
             attended: Tensor = self.attn(self.norm1(t, before), bias, regions)
             return t + gain * c + before.std * attended
 
-        x = c.map_(attend, x, shared.regions, frame=self.frame) if self.frame else c.map_(attend, x)
+        x = x.map(attend, c, *([shared.regions] if self.frame else []), frame=self.frame, into=c)
         after = x.moments(self.eps)  # waits for the whole image
-        return x.map_(lambda t: t + after.std * self.mlp(self.norm2(t, after)))
+        return x.map(lambda t: t + after.std * self.mlp(self.norm2(t, after)), into=x)
 
 
 class OCAB(nn.Module):
@@ -154,7 +155,7 @@ class OCAB(nn.Module):
             frame=Frame(0, self.window, "constant"),
         )
         after = x.moments(self.eps)  # waits for the whole image
-        return x.map_(lambda t: t + after.std * self.mlp(self.norm2(t, after)))
+        return x.map(lambda t: t + after.std * self.mlp(self.norm2(t, after)), into=x)
 
     def attend(self, t: Tensor, inside: Tensor, bias: Tensor, reach: int) -> Tensor:
         """(B, C, h + 2 reach, w + 2 reach) -> the same, of which the outer `reach` pixels mean nothing.
@@ -167,9 +168,10 @@ class OCAB(nn.Module):
         weight, offset = self.qkv.weight, self.qkv.bias
         q = F.linear(to_windows(core, self.window), weight[:dim], None if offset is None else offset[:dim])
         kv = F.linear(t.permute(0, 2, 3, 1), weight[dim:], None if offset is None else offset[dim:])
-        kv = (kv * inside.permute(0, 2, 3, 1)).unfold(1, self.outer, self.window).unfold(2, self.outer, self.window)
+        kv = kv * inside.permute(0, 2, 3, 1)  # (1, h + 2 reach, w + 2 reach, 2 C)
+        kv = kv.unfold(1, self.outer, self.window).unfold(2, self.outer, self.window)
         kv = kv.permute(0, 1, 2, 4, 5, 3).reshape(len(q), self.outer**2, 2, self.heads, dim // self.heads)
-        k, v = kv.permute(2, 0, 3, 1, 4)
+        k, v = kv.permute(2, 0, 3, 1, 4)  # each (B, H, outer^2, D)
         q = q.view(len(q), -1, self.heads, dim // self.heads).transpose(1, 2)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
         out = from_windows(self.proj(mixed.transpose(1, 2).flatten(2)), self.window, core.shape[2], core.shape[3])

@@ -56,16 +56,17 @@ class RIBAttention(nn.Module):
         self.coords: Tensor
         self.register_buffer("coords", window_coordinates(self.window, config.rib_n_freqs), persistent=False)
 
-    def linear(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The linear layers around the attention, with q, k and v of each head widened by `rank` channels.
+    def folded_weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Fold scales and position features into the linear layers around the attention.
 
+        q, k and v of each head are widened by `rank` channels.
         Weight (3 * heads * (d + rank), C) and bias (window^2, the same) of the layer before: the new channels of q and
         k are the position features, those of v are zero. Weight (C, heads * (d + rank)) of the layer after, which
         ignores them.
         """
         heads, rank, dim = self.heads, self.rank, self.to_out.in_channels
         d = dim // heads
-        hidden = F.relu(self.coords @ self.to_hidden + self.hidden_b)
+        hidden = F.relu(self.coords @ self.to_hidden + self.hidden_b)  # (window^2, rib_hidden_dim)
         positions = torch.stack(  # (3, window^2, heads, rank)
             [
                 torch.einsum("nd,hdr->nhr", hidden, self.to_q) * rank**-0.5,
@@ -74,20 +75,21 @@ class RIBAttention(nn.Module):
             ]
         )
         gain = hidden.new_tensor([d**-0.5, 1.0, 1.0]).view(3, 1, 1, 1)
-        weight = F.pad(self.to_qkv.weight.view(3, heads, d, dim) * gain, (0, 0, 0, rank))
+        weight = F.pad(self.to_qkv.weight.view(3, heads, d, dim) * gain, (0, 0, 0, rank))  # (3, heads, d + rank, C)
         bias = (self.to_qkv.bias.view(3, 1, heads, d) * gain).expand(3, len(hidden), heads, d)  # type: ignore[union-attr]
-        bias = torch.cat([bias, positions], -1).transpose(0, 1)
-        out = F.pad(self.to_out.weight.view(dim, heads, d), (0, rank))
+        bias = torch.cat([bias, positions], -1).transpose(0, 1)  # (window^2, 3, heads, d + rank)
+        out = F.pad(self.to_out.weight.view(dim, heads, d), (0, rank))  # (C, heads, d + rank)
         return weight.reshape(-1, dim), bias.reshape(len(hidden), -1), out.reshape(dim, -1)
 
-    def forward(self, t: Tensor, linear: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w); h and w are multiples of the window. `linear` is what `linear()` gave."""
-        weight, bias, out = linear
-        windows = to_windows(t, self.window)
+    def forward(self, t: Tensor, weights: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w); h and w are multiples of the window. `weights`: see `folded_weights`."""
+        weight, bias, out = weights
+        windows = to_windows(t, self.window)  # (B, N, C), B the windows, N the pixels of one
         qkv = F.linear(windows, weight)
         qkv += bias.to(qkv.dtype)
-        q, k, v = qkv.view(*qkv.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, scale=1.0).transpose(1, 2).flatten(2)
+        q, k, v = qkv.view(*qkv.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each (B, H, N, D)
+        mixed = F.scaled_dot_product_attention(q, k, v, scale=1.0)  # (B, H, N, D)
+        mixed = mixed.transpose(1, 2).flatten(2)  # (B, N, H * D)
         return from_windows(F.linear(mixed, out, self.to_out.bias), self.window, t.shape[2], t.shape[3])
 
 
@@ -112,14 +114,16 @@ class HeartBlock(nn.Module):
         c = x.map(lambda t: self.conv_block(self.norm1(t, before)), halo=CAB.halo)
         gain = before.std * self.conv_scale * self.conv_block.gate(c.mean())  # waits for the whole image
         if (attn := self.attn) is not None:
-            linear = attn.linear()
-            x = c.map_(
-                lambda c, t: t + gain * c + before.std * attn(self.norm1(t, before), linear), x, frame=attn.frame
-            )
+            weights = attn.folded_weights()
+
+            def attend(t: Tensor, c: Tensor) -> Tensor:
+                return t + gain * c + before.std * attn(self.norm1(t, before), weights)
+
+            x = x.map(attend, c, frame=attn.frame, into=c)
         else:
-            x = c.map_(lambda c, t: torch.addcmul(t, c, gain), x)
+            x = x.map(lambda t, c: torch.addcmul(t, c, gain), c, into=c)
         after = x.moments(EPS)  # waits for the whole image
-        return x.map_(lambda t: t + after.std * self.mlp(self.norm2(t, after)))
+        return x.map(lambda t: t + after.std * self.mlp(self.norm2(t, after)), into=x)
 
 
 class Heart(Trunk):

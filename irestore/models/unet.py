@@ -145,7 +145,8 @@ class UNet(Network):
             x = skips[-1].map(down, scale=Fraction(1, 2))
         x = through(self.bottom, x)
         for level, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
-            x = skips.pop().map_(lambda skip, x, up=up: skip + up(x), x)
+            skip = skips.pop()
+            x = skip.map(lambda s, x, up=up: s + up(x), x, into=skip)
             x = through(level, x)
         return x.map(self.tail, image, halo=TAIL_HALO, scale=self.zoom)
 

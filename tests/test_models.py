@@ -15,7 +15,7 @@ from torch import Tensor
 from irestore import models
 from irestore.errors import WeightsError
 from irestore.field import Field
-from irestore.models import hat, trunk
+from irestore.models import layers, trunk
 from irestore.models.layers import CAB
 from irestore.models.trunk import TrunkConfig
 from irestore.tiling import Tiling
@@ -202,7 +202,7 @@ def test_tail_halo_is_the_reach_of_its_convolutions() -> None:
 
 @pytest.mark.parametrize("window", [2, 3, 4])
 def test_relative_positions_tell_pairs_apart_by_their_offset(window: int) -> None:
-    index, places = hat.self_index(window), hat.grid(window).tolist()
+    index, places = layers.self_index(window), layers.grid(window).tolist()
     seen: dict[tuple[int, int], int] = {}
     for i, (y, x) in enumerate(places):
         for j, (v, u) in enumerate(places):

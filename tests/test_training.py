@@ -19,7 +19,7 @@ from irestore.field import Field
 from irestore.runner import pad
 from irestore.tiling import Tiling
 from irestore.weights.manifest import read
-from training import data, muon, train
+from training import data, muon, queue, train
 from training.crops import Crops, Drawing, Pair, as_batch, to_grey
 from training.degrade import Jpeg, Noise, build
 from training.export import main as export
@@ -374,6 +374,30 @@ def test_the_export_is_what_the_manifest_says_and_irestore_loads(tmp_path: Path,
     card = (tmp_path / "card.md").read_text()
     for part in ("# tiny", "CC0-1.0", "Three photographs", entry.sha256, "name noise", "2 steps", "PSNR on RGB"):
         assert str(part) in card
+
+
+def test_a_queue_trains_in_order_exports_and_goes_on_where_it_stopped(tmp_path: Path, photos: Path, capsys):
+    first = write_config(tmp_path / "first.toml", steps=2)
+    second = write_config(tmp_path / "second.toml", upscale=3, steps=2)
+    second.write_text(second.read_text().replace("seed = 1", 'seed = 1\ninit = "first"').replace('"tiny"', '"other"'))
+    command = [str(first), str(second), "--data", str(photos), "--runs", str(tmp_path / "runs"), "--", "--threads", "1"]
+    queue.main(command)
+    manifest = tmp_path / "runs/exported/weights.toml"
+    text = manifest.read_text()
+    assert [(entry.name, entry.scale) for entry in read(bare(manifest))] == [("tiny", 2), ("other", 3)]
+    assert json.loads((tmp_path / "runs/second/log.jsonl").read_text().splitlines()[0])["init"] == "first"
+    queue.main(command)  # both have ended: exported again, each in its own place
+    assert manifest.read_text() == text
+    (tmp_path / "third.toml").write_text(second.read_text().replace('"first"', '"nowhere"'))
+    with pytest.raises(ValueError, match="init = 'nowhere': there is neither"):
+        run(tmp_path / "third.toml", photos, tmp_path / "runs/third")
+
+
+def bare(manifest: Path) -> Path:
+    """The manifest with its models beside it, not bundled."""
+    copy = manifest.with_name("own.toml")
+    copy.write_text(manifest.read_text().replace("bundled = true\n", ""))
+    return copy
 
 
 def test_a_run_that_does_not_say_what_it_is_is_not_exported(tmp_path: Path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,18 @@ def rounding(run: Path, out: Path) -> float:
     return float((results[0] - results[1]).abs().max())
 
 
+def put(entry: dict[str, Any], manifest: Path) -> None:
+    """Writes the entry into a manifest, in the place of the one of its name, else at the end."""
+    tables = re.split(r"(?m)^(?=\[\[model\]\]$)", manifest.read_text(encoding="utf-8"))
+    own = [i for i, table in enumerate(tables) if re.search(rf'(?m)^name = "{re.escape(entry["name"])}"$', table)]
+    text = as_toml(entry) + "\n"
+    if own:
+        tables[own[0]] = text + ("\n" if own[0] < len(tables) - 1 else "")
+    else:
+        tables[-1] = tables[-1].rstrip("\n") + "\n\n" + text
+    manifest.write_text("".join(tables), encoding="utf-8")
+
+
 def as_toml(entry: dict[str, Any]) -> str:
     """The entry as a [[model]] table."""
     lines = [f"{key} = {_toml(value)}" for key, value in entry.items() if key != "config"]
@@ -97,11 +110,14 @@ def main(arguments: list[str] | None = None) -> None:
         "--precision", choices=PRECISIONS, default="fp16", help="of the file; it is computed in float32"
     )
     parser.add_argument("--card", type=Path, help="also write a model card, in Markdown")
+    parser.add_argument("--manifest", type=Path, help="also put the table into this file, such as weights.toml")
     options = parser.parse_args(arguments)
     config = tomllib.loads((options.config or options.run / "config.toml").read_text(encoding="utf-8"))
     entry = export(options.run, options.out, options.precision, config["release"])
     print(as_toml(entry))
     print(f"# rounding to {options.precision} moves the result by at most {rounding(options.run, options.out):.1e}")
+    if options.manifest:
+        put(entry, options.manifest)
     if options.card:
         options.card.write_text(card(entry, config, options.run / "log.jsonl"), encoding="utf-8")
 

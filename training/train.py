@@ -31,6 +31,7 @@ from training.crops import Crops, Drawing, Pair, as_batch
 from training.whole import WholeField
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
+BUNDLED = Path(models.__file__ or "").parents[1] / "bundled"
 LONGEST_STEP = 5.0  # seconds that a step counts for at most: a machine put to sleep does not use up the schedule
 
 
@@ -264,13 +265,26 @@ def pictures(
     return Crops(train, drawing, damage), held
 
 
+def beginning(config: dict[str, Any], runs: Path) -> Path | None:
+    """The weights that a run's `init` names: those of another run in the folder, else a bundled model's."""
+    if "init" not in config:
+        return None
+    choices: list[Path] = [runs / config["init"] / "weights.safetensors", BUNDLED / f"{config['init']}.safetensors"]
+    for path in choices:
+        if path.exists():
+            return path
+    raise ValueError(f"init = {config['init']!r}: there is neither {choices[0]} nor {choices[1]}")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("config", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="folder of clean pictures, searched recursively")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run: checkpoint, log, weights")
-    parser.add_argument("--init", type=Path, help="weights to start from, where names and shapes agree")
+    parser.add_argument(
+        "--init", type=Path, help="weights to start from, where names and shapes agree, for [train] init"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the arithmetic in training")
     parser.add_argument(
@@ -286,12 +300,15 @@ def main(arguments: list[str] | None = None) -> None:
     config = tomllib.loads(text)
     run = Run(config, options.out, Options(options.device, options.precision, options.compile))
     (options.out / "config.toml").write_text(text, encoding="utf-8")
-    fresh = run.start_from(options.init) if options.init else []
+    init = options.init or beginning(config["train"], options.out.parent)
+    fresh = run.start_from(init) if init else []
     crops, held = pictures(config, options.data, run.model, options.cache)
     parameters = sum(p.numel() for p in run.model.parameters())
     name = torch.cuda.get_device_name() if options.device.startswith("cuda") else options.device
     told = {"pictures": len(crops.pairs), "held_out": len(held), "parameters": parameters, "device": name}
-    run.log(**told, **({"init": options.init.name, "fresh": fresh} if options.init else {}))
+    run.log(
+        **told, **({"init": init.parent.name if init.stem == "weights" else init.stem, "fresh": fresh} if init else {})
+    )
     numbers = range(run.step, config["train"]["steps"])
     run.train(DataLoader(crops, batch_size=None, sampler=numbers, num_workers=options.workers), held)
 

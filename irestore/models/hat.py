@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from irestore.field import Field
-from irestore.models.layers import CAB, ILN, Mlp, from_windows, to_windows
+from irestore.models.layers import CAB, ILN, Mlp, from_windows, overlap_index, self_index, to_windows
 from irestore.models.trunk import EPS, Blocks, Group, Trunk, TrunkConfig, body_conv
 from irestore.tiling import Frame
 
@@ -235,22 +235,3 @@ class HAT(Trunk):
         mean = RGB_MEAN if rgb else (0.0,)
         std = (RGB_STD if rgb else RGB_STD[:1]) if self.stdnorm else (1.0,)
         return image.new_tensor(mean).view(1, -1, 1, 1), image.new_tensor(std).view(1, -1, 1, 1)
-
-
-def grid(side: int) -> Tensor:
-    """Row and column of each pixel of a square, (side^2, 2)."""
-    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    return torch.stack([rows, columns], -1).reshape(-1, 2)
-
-
-def self_index(window: int) -> Tensor:
-    """Places in the bias table of query minus key, (window^2, window^2)."""
-    places = grid(window)
-    offset = places[:, None] - places[None] + window - 1
-    return offset[..., 0] * (2 * window - 1) + offset[..., 1]
-
-
-def overlap_index(window: int, outer: int) -> Tensor:
-    """Places in the bias table of key minus query, (window^2, outer^2); as upstream, negative ones count backwards."""
-    offset = grid(outer)[None] - grid(window)[:, None] + window - outer + 1
-    return offset[..., 0] * (window + outer - 1) + offset[..., 1]

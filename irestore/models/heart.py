@@ -117,7 +117,8 @@ class HeartBlock(nn.Module):
             weights = attn.folded_weights()
 
             def attend(t: Tensor, c: Tensor) -> Tensor:
-                return t + gain * c + before.std * attn(self.norm1(t, before), weights)
+                attended: Tensor = attn(self.norm1(t, before), weights)
+                return t + gain * c + before.std * attended
 
             x = x.map(attend, c, frame=attn.frame, into=c)
         else:

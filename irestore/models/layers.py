@@ -103,3 +103,22 @@ def from_windows(windows: Tensor, window: int, height: int, width: int) -> Tenso
     c = windows.shape[-1]
     t = windows.reshape(-1, height // window, width // window, window, window, c)
     return t.transpose(2, 3).reshape(-1, height, width, c).permute(0, 3, 1, 2)
+
+
+def grid(side: int) -> Tensor:
+    """Row and column of each pixel of a square, (side^2, 2)."""
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    return torch.stack([rows, columns], -1).reshape(-1, 2)
+
+
+def self_index(window: int) -> Tensor:
+    """Places in the bias table of query minus key, (window^2, window^2)."""
+    places = grid(window)
+    offset = places[:, None] - places[None] + window - 1
+    return offset[..., 0] * (2 * window - 1) + offset[..., 1]
+
+
+def overlap_index(window: int, outer: int) -> Tensor:
+    """Places in the bias table of key minus query, (window^2, outer^2); as upstream, negative ones count backwards."""
+    offset = grid(outer)[None] - grid(window)[:, None] + window - outer + 1
+    return offset[..., 0] * (window + outer - 1) + offset[..., 1]

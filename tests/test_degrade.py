@@ -10,18 +10,10 @@ from skimage import data
 
 from irestore import degrade, metrics
 from training import kernels
-from training.degrade import (
-    LINEAR,
-    Blur,
-    Jpeg,
-    Noise,
-    Rain,
-    build,
-    camera_noise,
-    compress,
-    from_linear,
-    to_linear,
-)
+from training.blur import Blur
+from training.degrade import Jpeg, Noise, build
+from training.pixels import LINEAR, camera_noise, compress, from_linear, to_linear
+from training.rain import Rain
 
 CAT = np.ascontiguousarray(data.chelsea()[60:188, 120:248])  # 128 x 128
 FLAT = np.full((128, 128, 3), 120, np.uint8)

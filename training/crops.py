@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from training.degrade import Damage, Damaged, Pixels
+from training.pixels import Damage, Damaged, Pixels
 
 GREY = np.array([0.299, 0.587, 0.114])
 

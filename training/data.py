@@ -14,7 +14,7 @@ from PIL import Image
 
 from irestore.degrade import cut_to_multiple, shrink
 from training.crops import Pair, damaged_inside
-from training.degrade import Damage, Pixels, to_bytes
+from training.pixels import Damage, Pixels, to_bytes
 
 LOSSY = {".jpg", ".jpeg", ".webp", ".avif"}
 LARGEST = 1600  # pixels a side; larger pictures are halved

@@ -93,7 +93,6 @@ def optimisers(model: Network, config: dict[str, Any]) -> list[torch.optim.Optim
     made: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99))]
     if inner:
         made.append(muon.Muon(inner, lr=1e-3))
-        made[-1].param_groups[0]["times"] = float(config["muon"])
     return made
 
 
@@ -237,7 +236,7 @@ class Run:
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config["train"]["clip"])
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
-                group["lr"] = rate * group.get("times", 1.0)
+                group["lr"] = rate * (self.config["train"]["muon"] if isinstance(optimiser, muon.Muon) else 1.0)
             optimiser.step()
         self.update_average(min(self.config["train"]["ema"], (self.step + 1) / (self.step + 10)))
         return loss.item()

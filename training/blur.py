@@ -1,0 +1,50 @@
+"""Blur: a shaken or moving camera, or a lens out of focus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from irestore.degrade import add_noise
+from training import kernels
+from training.pixels import LINEAR, Damaged, Pixels, Range, compress, from_linear, integer, log_uniform, to_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blur:
+    """Motion (share `motion`) or defocus (a disc of `radius`), then a little noise.
+
+    Motion is a shaken path of `length` pixels, short ones as often as long ones on a logarithmic scale.
+    A share `linear` is blurred in linear light, as cameras do; a share `compressed` then goes through JPEG.
+    """
+
+    motion: float = 0.7
+    length: Range = (1, 24)
+    radius: Range = (0.5, 4)
+    linear: float = 0.7
+    sigma: Range = (0, 2)
+    compressed: float = 0.1
+    quality: tuple[int, int] = (80, 98)
+    clean: float = 0.05
+
+    @property
+    def margin(self) -> int:
+        """What the largest kernel reaches, in whole units of JPEG."""
+        return int(-(-max(self.length[1] / 2 + 1, self.radius[1] + 1) // 16)) * 16
+
+    def __call__(self, image: Pixels, random: np.random.Generator) -> Damaged:
+        """The blurred picture."""
+        if random.random() < self.clean:
+            return image
+        reach = self.margin - 1
+        if random.random() < self.motion:
+            kernel = kernels.shake(log_uniform(self.length, random), reach, random)
+        else:
+            kernel = kernels.disc(random.uniform(*self.radius), reach)
+        if random.random() < self.linear:
+            blurred = 255 * from_linear(kernels.convolve(LINEAR[image], kernel))
+        else:
+            blurred = kernels.convolve(image, kernel)
+        result = to_bytes(add_noise(blurred, random.uniform(*self.sigma), random))
+        return compress(result, integer(self.quality, random)) if random.random() < self.compressed else result

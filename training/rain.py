@@ -1,0 +1,56 @@
+"""Rain: streaks in layers, and the veil of those far away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training import kernels
+from training.pixels import Damaged, Pixels, Range, integer, log_uniform, to_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rain:
+    """Bright streaks in `layers` layers, each with its own direction, length, width and density, and perhaps a veil.
+
+    angle: radians from upright. density: drops a pixel. strength: of full white. A share `screen` is brightened towards
+    white, the others by addition. A share `veil` loses contrast, as by distant rain.
+    """
+
+    layers: tuple[int, int] = (1, 5)
+    angle: Range = (-0.7, 0.7)
+    length: Range = (8, 40)
+    width: Range = (0.6, 2.5)
+    density: Range = (4e-4, 1.2e-2)
+    strength: Range = (0.2, 0.9)
+    screen: float = 0.5
+    veil: float = 0.15
+    clean: float = 0.05
+    margin: ClassVar[int] = 0  # streaks go round the sides
+
+    def __call__(self, image: Pixels, random: np.random.Generator) -> Damaged:
+        """The rainy picture."""
+        if random.random() < self.clean:
+            return image
+        rain = np.zeros(image.shape[:2], np.float32)
+        for _ in range(integer(self.layers, random)):
+            rain = np.maximum(rain, self.streaks(image.shape[:2], random))
+        rain = rain.reshape(*rain.shape, *[1] * (image.ndim - 2))
+        light = image / np.float32(255)
+        if random.random() < self.veil:
+            light = light + np.float32(random.uniform(0.05, 0.4)) * (np.float32(random.uniform(0.5, 0.9)) - light)
+        light = light + rain * (1 - light) if random.random() < self.screen else light + rain
+        return to_bytes(light * 255)
+
+    def streaks(self, size: tuple[int, ...], random: np.random.Generator) -> NDArray[np.float32]:
+        """One layer, (H, W): 0 where it does not rain, at most `strength`."""
+        drops = (random.random(size, np.float32) < log_uniform(self.density, random)).astype(np.float32)
+        drops *= random.uniform(0.3, 1, size).astype(np.float32)
+        reach = min(int(self.length[1] / 2) + 2, (min(size) - 1) // 2)
+        angle = np.pi / 2 + random.uniform(*self.angle)
+        kernel = kernels.line(random.uniform(*self.length), angle, random.uniform(*self.width), reach)
+        layer = kernels.convolve(drops, kernel / kernel.max())
+        return np.clip(layer, 0, 1) * np.float32(random.uniform(*self.strength))

@@ -229,6 +229,23 @@ def test_convolution_is_the_sum_over_the_kernel(shape, reach):
     assert np.allclose(kernels.convolve(image, kernel), expected, atol=1e-5)
 
 
+def test_an_even_motion_is_the_line_it_follows_and_a_turn_keeps_the_middle():
+    spot = np.zeros((65, 65), np.float32)
+    spot[32, 32] = spot[32, 58] = 1
+    moved = kernels.sweep(spot, (0.0, 10.0), 0.0, 0.0)
+    assert moved[32, 27:38].min() > 0.05
+    assert moved[31:34, 26:39].sum() == pytest.approx(1, abs=0.05)
+    turned = kernels.sweep(spot, (0.0, 0.0), 0.0, 0.2)
+    assert turned[32, 32] == pytest.approx(1, abs=1e-3)
+    rows, columns = np.nonzero(turned[:, 40:] > 0.01)
+    assert np.ptp(rows) >= 5 > np.ptp(columns)
+    nearer = kernels.sweep(spot, (0.0, 0.0), 0.2, 0.0)
+    rows, columns = np.nonzero(nearer[:, 40:] > 0.01)
+    assert np.ptp(columns) >= 5 > np.ptp(rows)
+    flat = np.full((20, 30, 3), 0.4, np.float32)
+    np.testing.assert_allclose(kernels.sweep(flat, (3.0, -5.0), 0.04, 0.04), flat, atol=1e-6)
+
+
 def test_blur_in_linear_light_spreads_bright_spots_further():
     spot = np.zeros((128, 128), np.uint8)
     spot[64, 64] = 255

@@ -1,10 +1,13 @@
-"""Blur kernels, (2 r + 1, 2 r + 1) with sum 1, and convolution with them."""
+"""Blur kernels, (2 r + 1, 2 r + 1) with sum 1, convolution with them, and blur that differs from place to place."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 Kernel = NDArray[np.float32]
@@ -53,6 +56,26 @@ def convolve(image: NDArray[Any], kernel: Kernel) -> NDArray[np.float32]:
     spectrum = spectrum.reshape(*spectrum.shape, *[1] * (image.ndim - 2))
     filtered = np.fft.irfft2(np.fft.rfft2(image, axes=(0, 1)) * spectrum, size, axes=(0, 1))
     return np.asarray(filtered, np.float32)
+
+
+def sweep(image: NDArray[Any], motion: tuple[float, float], zoom: float, turn: float) -> NDArray[np.float32]:
+    """The mean of the picture (H, W) or (H, W, C) while the camera moves evenly by `motion` (down, right) pixels.
+
+    Meanwhile it comes nearer by the share `zoom` and turns by `turn` radians about the middle, so that every place is
+    blurred in its own way. Outside, the edge is repeated.
+    """
+    height, width = image.shape[:2]
+    reach = math.hypot(*motion) + (abs(zoom) + abs(turn)) * max(height, width) / 2
+    planes = torch.from_numpy(np.ascontiguousarray(image.reshape(height, width, -1), np.float32)).permute(2, 0, 1)
+    times = torch.linspace(-0.5, 0.5, max(2, math.ceil(reach) + 1))[:, None, None]
+    rows = [
+        [zoom, -turn * height / width, 2 * motion[1] / width],
+        [turn * width / height, zoom, 2 * motion[0] / height],
+    ]
+    places = torch.eye(2, 3) + times * torch.tensor(rows, dtype=torch.float32)
+    grid = F.affine_grid(places, [len(places), *planes.shape], align_corners=False)
+    seen = F.grid_sample(planes.expand(len(places), -1, -1, -1), grid, padding_mode="border", align_corners=False)
+    return seen.mean(0).permute(1, 2, 0).reshape(image.shape).numpy()
 
 
 def _normalised(kernel: NDArray[Any]) -> Kernel:

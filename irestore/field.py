@@ -78,14 +78,14 @@ class Field:
         target = into._store if into is not None else None
         tiling, image = self._tiling, Box(0, 0, self.height, self.width)
         grid, resolution = tiling.grid(self._resolution, scale), self._resolution * scale
-        boxes = tiling.cut(frame.around(image) if frame else image, grid, self._resolution)
+        boxes = tiling.cut(frame.around(image) if frame else image, grid, self._resolution, scale)
         boxes.reverse()
         statistics: Statistics | None = None
         while boxes:
             box = boxes.pop()
             result = self._compute(fn, others, box, halo, scale, frame)
             if result is None:
-                size = tiling.shrink(box, grid, self._resolution)
+                size = tiling.shrink(box, grid, self._resolution, scale)
                 boxes = [part for rest in (*boxes, box) for part in reversed(list(rest.cut(*size)))]
                 continue
             tile, more = result

@@ -65,11 +65,11 @@ def cost(model: Network, height: int, width: int, settings: Settings, batch: int
     ends = 4 * pixels * model.in_chans * (1 + 2 * model.scale**2)  # input, output and its copy: always on the host
     on_host = ends if device.type == "cpu" else 0
     tile = choose_tile(model, (height, width), settings, (room - on_host - maps) // batch)
-    working = batch * model.tile_bytes(*(tile or (height, width)))
+    working = batch * working_bytes(model, (height, width), tile)
     if maps + working + on_host <= room:
         return Cost(maps + working + on_host, tile, "device")
     tile = choose_tile(model, (height, width), settings, (room - on_host) // batch)
-    working = batch * model.tile_bytes(*(tile or (height, width)))
+    working = batch * working_bytes(model, (height, width), tile)
     if device.type != "cpu" and maps + ends <= SHARE * free_bytes(torch.device("cpu")):
         return Cost(working, tile, "host")
     return Cost(working + on_host, tile, "scratch")
@@ -91,18 +91,29 @@ def check_budget(plan: Cost, settings: Settings) -> None:
 
 def choose_tile(model: Network, size: tuple[int, int], settings: Settings, room: int) -> tuple[int, int] | None:
     """Height and width of tiles, or None for the whole image: as asked, or the fastest that needs at most `room`."""
+    window = model.window
     if settings.tile == "off":
         return None
-    if isinstance(settings.tile, int):
-        side = round_up(settings.tile, model.window)
-        return side, side
+    if settings.tile != "auto":
+        side = round_up(settings.tile, window)
+        return (side, side) if side < max(size) else None
     if model.device.type == "cpu":
         room = min(room, CACHE_BYTES)
-    window = model.window
+    if working_bytes(model, size, None) <= room:
+        return None
     side = window
-    while side < max(size) and model.tile_bytes(side + window, side + window) <= room:
+    while side + window < max(size) and working_bytes(model, size, (side + window, side + window)) <= room:
         side += window
-    return min(side, size[0]), min(side, size[1])
+    return side, side
+
+
+def working_bytes(model: Network, size: tuple[int, int], tile: tuple[int, int] | None) -> int:
+    """Bytes that computing takes at the peak, beside whole maps, in tiles or (None) of the whole image at once."""
+    if tile is None:
+        return max(model.body_bytes(*size), model.tail_bytes(*size))
+    height, width = (min(side, whole) for side, whole in zip(tile, size, strict=True))
+    tail = (round_up(-(-side // model.scale), model.window) for side in (height, width))  # as Tiling cuts it
+    return max(model.body_bytes(height, width), model.tail_bytes(*tail))
 
 
 def restore(

@@ -155,15 +155,19 @@ class Tiling:
         """What tiles must be multiples of in a map of that resolution, if its pixels are to be scaled to whole ones."""
         return lcm(ceil(self.multiple * resolution), Fraction(scale).denominator)
 
-    def cut(self, canvas: Box, grid: int, resolution: Fraction) -> list[Box]:
-        """The tiles of a canvas, both in pixels of a map of that resolution."""
+    def cut(self, canvas: Box, grid: int, resolution: Fraction, scale: Fraction | int = 1) -> list[Box]:
+        """The tiles of a canvas, both in pixels of a map of that resolution, of which one `scale` as large is computed.
+
+        Where the result is larger than the input, tiles are as much smaller, so that those of the result are no larger.
+        """
         height, width = canvas.height, canvas.width
         if self.tile:
-            height, width = min(height, ceil(self.tile[0] * resolution)), min(width, ceil(self.tile[1] * resolution))
+            share = self._share(resolution, scale)
+            height, width = min(height, ceil(self.tile[0] * share)), min(width, ceil(self.tile[1] * share))
         return list(canvas.cut(round_up(height, grid), round_up(width, grid)))
 
-    def shrink(self, box: Box, grid: int, resolution: Fraction) -> tuple[int, int]:
-        """Height and width of tiles from now on, in the pixels of `box`: about half as high and wide as it is.
+    def shrink(self, box: Box, grid: int, resolution: Fraction, scale: Fraction | int = 1) -> tuple[int, int]:
+        """Height and width of such tiles from now on, in the pixels of `box`: about half as high and wide as it is.
 
         Raises OutOfMemoryError where one window is all that is left.
         """
@@ -173,8 +177,15 @@ class Tiling:
                 "close other programs, or compute on another device (--device cpu)"
             )
         half = round_up(box.height // 2, grid), round_up(box.width // 2, grid)
-        self.tile = ceil(half[0] / resolution), ceil(half[1] / resolution)
+        share = self._share(resolution, scale)
+        self.tile = ceil(half[0] / share), ceil(half[1] / share)
         return half
+
+    @staticmethod
+    def _share(resolution: Fraction, scale: Fraction | int) -> Fraction:
+        """Side of a tile in a map of that resolution over the tile's in the input."""
+        result = resolution * scale
+        return resolution / result if result > 1 else resolution
 
     def store(self, shape: tuple[int, ...], like: Tensor) -> Store:
         """Room for a map of that shape, where this run keeps its maps."""

@@ -43,8 +43,12 @@ class Network(nn.Module, ABC):
         """Bytes, for each pixel of the input, of all float32 maps that are alive at the peak; the output aside."""
 
     @abstractmethod
-    def tile_bytes(self, height: int, width: int) -> int:
-        """Bytes that computing one tile of that size (in pixels of the input) takes at the peak, about, in float32."""
+    def body_bytes(self, height: int, width: int) -> int:
+        """Bytes that a tile of that size (in pixels of the input) takes in any map but the last, about, in float32."""
+
+    @abstractmethod
+    def tail_bytes(self, height: int, width: int) -> int:
+        """The same for the last map, the result."""
 
     @abstractmethod
     def forward(self, image: Field) -> Field:

@@ -169,15 +169,19 @@ class Trunk(Network):
         """Bytes of all maps alive at the peak, a pixel of the input: the group's and the block's input, the result."""
         return 3 * 4 * self.config.embed_dim // self.config.unshuffle**2 + 4
 
-    def tile_bytes(self, height: int, width: int) -> int:
-        """Bytes that computing one tile takes at the peak, about; height and width in pixels of the input."""
+    def body_bytes(self, height: int, width: int) -> int:
+        """A block's, at the peak of its MLP or its attention."""
         config = self.config
-        n = config.unshuffle
-        body = 4 * config.embed_dim * max(12.0, 3 + 2 * config.mlp_ratio)
+        pixel = 4 * config.embed_dim * max(12.0, 3 + 2 * config.mlp_ratio)
+        return int(height * width * pixel / config.unshuffle**2)
+
+    def tail_bytes(self, height: int, width: int) -> int:
+        """The last convolution's and its shuffle's."""
+        config, n = self.config, self.config.unshuffle
         zoomed = config.num_feat if config.upsampler == "pixelshuffle" else config.in_chans
-        tail = 4 * (config.embed_dim + 3 * zoomed * (config.upscale * n) ** 2)
+        pixel = 4 * (config.embed_dim + 3 * zoomed * (config.upscale * n) ** 2)
         halo = 2 * tail_halo(config) * n
-        return int(max(height * width * body, (height + halo) * (width + halo) * tail) / n**2)
+        return (height + halo) * (width + halo) * pixel // n**2
 
     def last_layer(self) -> nn.Module:
         """The last convolution."""

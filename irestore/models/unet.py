@@ -126,14 +126,18 @@ class UNet(Network):
         maps = [4 * dim * share for dim, share in zip(self.config.dims, area, strict=True)]
         return int(max(sum(maps[:level]) + 3 * maps[level] for level in range(len(maps)))) + 4
 
-    def tile_bytes(self, height: int, width: int) -> int:
-        """The largest of: a block at some level, the last convolution."""
-        config, n = self.config, self.config.unshuffle
-        block = max(12.0, 3 + 2 * config.mlp_ratio)
-        bodies = [4 * dim * block / (n * 2**level) ** 2 for level, dim in enumerate(config.dims)]
-        tail = 4 * (config.dims[0] + 3 * config.in_chans * self.zoom**2) / n**2
+    def body_bytes(self, height: int, width: int) -> int:
+        """A block's, at the level where it takes most."""
+        config = self.config
+        pixel = [4 * dim / (config.unshuffle * 2**level) ** 2 for level, dim in enumerate(config.dims)]
+        return int(height * width * max(pixel) * max(12.0, 3 + 2 * config.mlp_ratio))
+
+    def tail_bytes(self, height: int, width: int) -> int:
+        """The last convolution's and its shuffle's."""
+        n = self.config.unshuffle
+        pixel = 4 * (self.config.dims[0] + 3 * self.config.in_chans * self.zoom**2)
         halo = 2 * TAIL_HALO * n
-        return int(max(height * width * max(bodies), (height + halo) * (width + halo) * tail))
+        return (height + halo) * (width + halo) * pixel // n**2
 
     def forward(self, image: Field) -> Field:
         """Field (B, in_chans, H, W) -> Field (B, in_chans, H * scale, W * scale)."""

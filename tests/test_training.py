@@ -4,6 +4,7 @@ import json
 import tomllib
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from irestore.field import Field
 from irestore.runner import pad
 from irestore.tiling import Tiling
 from irestore.weights.manifest import read
-from training import data, muon, queue, train
+from training import data, muon, plot, queue, train
 from training.crops import Crops, Drawing, Pair, as_batch, to_grey
 from training.degrade import Jpeg, Noise, build
 from training.export import main as export
@@ -406,6 +407,20 @@ def test_a_run_that_does_not_say_what_it_is_is_not_exported(tmp_path: Path):
     (tmp_path / "run/config.toml").write_text('[release]\nname = "x"\n')
     with pytest.raises(ValueError, match="lacks architecture, config, task, scale"):
         export([str(tmp_path / "run"), "--out", str(tmp_path / "x.safetensors")])
+
+
+def test_a_curve_is_drawn_from_logs(tmp_path: Path):
+    log = tmp_path / "tiny<1>.jsonl"
+    lines = [{"step": 0}, {"seconds": 0, "psnr": 20.0, "progress": 0.5}, {"seconds": 7200, "psnr": 24.0, "progress": 1}]
+    log.write_text("\n".join(map(json.dumps, lines)))
+    plot.main([str(log), "--out", str(tmp_path / "curve.svg")])
+    drawing = ElementTree.parse(tmp_path / "curve.svg").getroot()
+    (line,) = [each for each in drawing if each.tag.endswith("polyline")]
+    (left, bottom), (right, top) = (map(float, point.split(",")) for point in line.get("points", "").split())
+    assert left < right
+    assert bottom > top
+    assert [each.text for each in drawing if each.text and "tiny" in each.text] == ["tiny<1>"]
+    assert {"20.00", "24.00", "2.0"} <= {each.text for each in drawing}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from irestore.scratch import Store
 from irestore.statistics import Moments, Statistics
-from irestore.tiling import Box, Frame, Tiling, is_out_of_memory
+from irestore.tiling import Box, Frame, Tiling
 
 
 class Field:
@@ -77,63 +78,51 @@ class Field:
         """
         target = into._store if into is not None else None
         tiling, image = self._tiling, Box(0, 0, self.height, self.width)
-        grid, resolution = tiling.grid(self._resolution, scale), self._resolution * scale
-        boxes = tiling.cut(frame.around(image) if frame else image, grid, self._resolution, scale)
-        boxes.reverse()
+        canvas = frame.around(image) if frame else image
+        compute = partial(self._compute, fn, others, halo=halo, scale=scale, frame=frame)
         statistics: Statistics | None = None
-        while boxes:
-            box = boxes.pop()
-            result = self._compute(fn, others, box, halo, scale, frame)
-            if result is None:
-                size = tiling.shrink(box, grid, self._resolution, scale)
-                boxes = [part for rest in (*boxes, box) for part in reversed(list(rest.cut(*size)))]
-                continue
-            tile, more = result
+        for box, (tile, more) in tiling.over(
+            canvas, tiling.grid(self._resolution, scale), self._resolution, scale, compute
+        ):
             owned = box.clip(self.height, self.width)
             if more is None:  # one tile is the whole map
-                self._tell(owned)
-                return Field(self._whole(tile, target), tiling, resolution=resolution)
-            statistics = statistics.merge(more) if statistics else more
-            if target is None:
-                full = image.scaled(scale)
-                target = tiling.store((self.batch, full.height, full.width, tile.shape[3]), tile)
-            target.write(tile, owned.scaled(scale).top, owned.scaled(scale).left)
-            del result, tile  # before the next tile is computed
-            self._release(others)
-            self._tell(owned)
+                target = self._whole(tile, target)
+            else:
+                statistics = statistics.merge(more) if statistics else more
+                if target is None:
+                    full = image.scaled(scale)
+                    target = tiling.store((self.batch, full.height, full.width, tile.shape[3]), tile)
+                target.write(tile, owned.scaled(scale).top, owned.scaled(scale).left)
+            del tile  # before the next tile is computed
+            for field in (self, *others):
+                field.release()
+            if tiling.progress:
+                tiling.progress(owned.pixels / image.pixels)
         assert target is not None
-        return Field(target, tiling, resolution=resolution, statistics=statistics)
+        return Field(target, tiling, resolution=self._resolution * scale, statistics=statistics)
 
     def _compute(
         self,
         fn: Callable[..., Tensor],
         others: tuple[Field, ...],
         box: Box,
+        *,
         halo: int,
         scale: Fraction | int,
         frame: Frame | None,
-    ) -> tuple[Tensor, Statistics | None] | None:
-        """The owned pixels of `fn` on one tile, (B, h, w, C), and their statistics unless the tile is the whole map.
-
-        None where it did not fit into memory.
-        """
+    ) -> tuple[Tensor, Statistics | None]:
+        """The owned pixels of `fn` on one tile, (B, h, w, C), and their statistics unless the tile is the whole map."""
         seen = box.grow(halo) if halo else box
         if frame is None:
             seen = seen.clip(self.height, self.width)
+        tiles = [self._read(seen, frame)]
+        for other in others:
+            tiles.append(other._read(seen.scaled(Fraction(other.height, self.height)), frame))
+        result = self._run(fn, tiles)
         owned = box.clip(self.height, self.width)
-        try:
-            tiles = [self._read(seen, frame)]
-            for other in others:
-                tiles.append(other._read(seen.scaled(Fraction(other.height, self.height)), frame))
-            result = self._run(fn, tiles)
-            tiles.clear()
-            rows, columns = owned.scaled(scale).within(seen.scaled(scale))
-            tile = result[:, rows, columns]
-            return tile, None if owned.pixels == self.height * self.width else Statistics.of(tile)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            return None
+        rows, columns = owned.scaled(scale).within(seen.scaled(scale))
+        tile = result[:, rows, columns]
+        return tile, None if owned.pixels == self.height * self.width else Statistics.of(tile)
 
     def _run(self, fn: Callable[..., Tensor], tiles: list[Tensor]) -> Tensor:
         """`fn` in the run's precision, in float32 where that gives infinity or NaN; (B, h, w, C) in the map's type."""
@@ -164,38 +153,19 @@ class Field:
         target.write(result, 0, 0)
         return target
 
-    def _tell(self, box: Box) -> None:
-        if self._tiling.progress:
-            self._tiling.progress(box.clip(self.height, self.width).pixels / (self.height * self.width))
-
-    def _release(self, others: tuple[Field, ...]) -> None:
-        for field in (self, *others):
-            field._store.release()
-
     def _whole_statistics(self) -> Statistics:
         if self._statistics is None:
-            boxes = self._tiling.cut(Box(0, 0, self.height, self.width), 1, self._resolution)
             statistics: Statistics | None = None
-            while boxes:
-                box = boxes.pop()
-                more = self._statistics_of(box)
-                if more is None:
-                    boxes.extend(box.cut(*self._tiling.shrink(box, 1, self._resolution)))
-                    continue
+            image = Box(0, 0, self.height, self.width)
+            for _, more in self._tiling.over(image, 1, self._resolution, 1, self._statistics_of):
                 statistics = statistics.merge(more) if statistics else more
-                self._release(())
+                self.release()
             self._statistics = statistics
         assert self._statistics is not None
         return self._statistics
 
-    def _statistics_of(self, box: Box) -> Statistics | None:
-        """Those of the pixels under a box; None where that did not fit into memory."""
-        try:
-            return Statistics.of(self._read(box, None).permute(0, 2, 3, 1))
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            return None
+    def _statistics_of(self, box: Box) -> Statistics:
+        return Statistics.of(self._read(box, None).permute(0, 2, 3, 1))
 
     def mean(self) -> Tensor:
         """The mean of each channel over the whole map, (B, C, 1, 1)."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, lcm
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from irestore.errors import OutOfMemoryError
 from irestore.scratch import Store
+
+T = TypeVar("T")
 
 
 def round_up(value: int, multiple: int) -> int:
@@ -155,37 +158,37 @@ class Tiling:
         """What tiles must be multiples of in a map of that resolution, if its pixels are to be scaled to whole ones."""
         return lcm(ceil(self.multiple * resolution), Fraction(scale).denominator)
 
-    def cut(self, canvas: Box, grid: int, resolution: Fraction, scale: Fraction | int = 1) -> list[Box]:
-        """The tiles of a canvas, both in pixels of a map of that resolution, of which one `scale` as large is computed.
+    def over(
+        self, canvas: Box, grid: int, resolution: Fraction, scale: Fraction | int, compute: Callable[[Box], T]
+    ) -> Iterator[tuple[Box, T]]:
+        """Each tile of a canvas, in pixels of a map of that resolution, with what `compute` gives for it.
 
-        Where the result is larger than the input, tiles are as much smaller, so that those of the result are no larger.
+        Where the result, `scale` times as large, is larger than the input, tiles are as much smaller, so that those of
+        the result are no larger. A tile that does not fit into memory is cut in four, and those after it alike; raises
+        OutOfMemoryError where one window is all that is left.
         """
+        result = resolution * scale
+        share = resolution / result if result > 1 else resolution  # side of a tile here over that in the input
         height, width = canvas.height, canvas.width
         if self.tile:
-            share = self._share(resolution, scale)
             height, width = min(height, ceil(self.tile[0] * share)), min(width, ceil(self.tile[1] * share))
-        return list(canvas.cut(round_up(height, grid), round_up(width, grid)))
-
-    def shrink(self, box: Box, grid: int, resolution: Fraction, scale: Fraction | int = 1) -> tuple[int, int]:
-        """Height and width of such tiles from now on, in the pixels of `box`: about half as high and wide as it is.
-
-        Raises OutOfMemoryError where one window is all that is left.
-        """
-        if box.height <= grid and box.width <= grid:
-            raise OutOfMemoryError(
-                f"a tile of {box.height}x{box.width} pixels does not fit into the memory of {self.device}: "
-                "close other programs, or compute on another device (--device cpu)"
-            )
-        half = round_up(box.height // 2, grid), round_up(box.width // 2, grid)
-        share = self._share(resolution, scale)
-        self.tile = ceil(half[0] / share), ceil(half[1] / share)
-        return half
-
-    @staticmethod
-    def _share(resolution: Fraction, scale: Fraction | int) -> Fraction:
-        """Side of a tile in a map of that resolution over the tile's in the input."""
-        result = resolution * scale
-        return resolution / result if result > 1 else resolution
+        boxes = list(canvas.cut(round_up(height, grid), round_up(width, grid)))[::-1]
+        while boxes:
+            box = boxes.pop()
+            try:
+                yield box, compute(box)
+                continue
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            if box.height <= grid and box.width <= grid:
+                raise OutOfMemoryError(
+                    f"a tile of {box.height}x{box.width} pixels does not fit into the memory of {self.device}: "
+                    "close other programs, or compute on another device (--device cpu)"
+                )
+            half = round_up(box.height // 2, grid), round_up(box.width // 2, grid)
+            self.tile = ceil(half[0] / share), ceil(half[1] / share)
+            boxes = [part for rest in (*boxes, box) for part in reversed(list(rest.cut(*half)))]
 
     def store(self, shape: tuple[int, ...], like: Tensor) -> Store:
         """Room for a map of that shape, where this run keeps its maps."""

@@ -74,24 +74,46 @@ def test_an_unknown_mode_or_storage_is_refused() -> None:
         Tiling(storage="tape")
 
 
+def sizes(
+    tiling: Tiling, canvas: Box, grid: int, resolution: Fraction, scale: int = 1, *, fits: int = 10**9
+) -> list[tuple[int, int]]:
+    """Of the tiles that a map is computed in, where memory holds so many pixels. They cover it, each pixel once."""
+
+    def compute(box: Box) -> None:
+        if box.pixels > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    boxes = [box for box, _ in tiling.over(canvas, grid, resolution, scale, compute)]
+    covered = torch.zeros(canvas.height, canvas.width)
+    for box in boxes:
+        covered[box.top : box.bottom, box.left : box.right] += 1
+    assert (covered == 1).all()
+    return [(box.height, box.width) for box in boxes]
+
+
 def test_tiles_are_whole_windows() -> None:
     assert Tiling((1, 33), multiple=16).tile == (16, 48)
     assert Tiling(multiple=16).tile is None
     image, one = Box(0, 0, 40, 90), Fraction(1)
-    assert [(box.height, box.width) for box in Tiling((1, 33), multiple=16).cut(image, 16, one)][:2] == [
-        (16, 48),
-        (16, 42),
-    ]
-    assert Tiling(multiple=16).cut(image, 16, one) == [image]
+    assert sizes(Tiling((1, 33), multiple=16), image, 16, one)[:2] == [(16, 48), (16, 42)]
+    assert sizes(Tiling(multiple=16), image, 16, one) == [(40, 90)]
 
 
 def test_tiles_are_told_in_pixels_of_the_input() -> None:
     tiling, half = Tiling((32, 64), multiple=16), Fraction(1, 2)
     assert tiling.grid(Fraction(1), Fraction(1, 2)) == 16
     assert tiling.grid(half) == 8
-    assert {(box.height, box.width) for box in tiling.cut(Box(0, 0, 64, 64), 8, half)} == {(16, 32)}
-    assert tiling.shrink(Box(0, 0, 16, 32), 8, half) == (8, 16)
+    assert set(sizes(tiling, Box(0, 0, 64, 64), 8, half)) == {(16, 32)}
+    assert set(sizes(tiling, Box(0, 0, 16, 32), 8, half, fits=8 * 16)) == {(8, 16)}
     assert tiling.tile == (16, 32)
+
+
+def test_an_enlarged_result_has_tiles_no_larger_than_the_input() -> None:
+    tiling, image = Tiling((64, 64), multiple=8), Box(0, 0, 128, 128)
+    assert set(sizes(tiling, image, 8, Fraction(1), 4)) == {(16, 16)}
+    assert set(sizes(tiling, image, 8, Fraction(1, 2), 2)) == {(32, 32)}
+    assert set(sizes(tiling, image, 8, Fraction(1), 4, fits=8 * 8)) == {(8, 8)}
+    assert tiling.tile == (32, 32)
 
 
 def test_the_grid_suits_the_window_and_the_scale() -> None:
@@ -99,14 +121,20 @@ def test_the_grid_suits_the_window_and_the_scale() -> None:
     assert Tiling().grid(Fraction(1, 2)) == 1
 
 
-def test_shrinking_ends_with_an_error_at_one_window() -> None:
-    tiling, size, steps = Tiling(multiple=8), (8, 72), []
-    while size != (8, 8):
-        size = tiling.shrink(Box(0, 0, *size), 8, Fraction(1))
-        steps.append(size)
-    assert steps == [(8, 40), (8, 24), (8, 16), (8, 8)]
+def test_tiles_that_do_not_fit_are_cut_in_four_down_to_one_window() -> None:
+    image = Box(0, 0, 8, 72)
+    tiling = Tiling(multiple=8)
+    assert sizes(tiling, image, 8, Fraction(1), fits=8 * 24) == [(8, 24), (8, 16), (8, 24), (8, 8)]
+    assert sizes(tiling, image, 8, Fraction(1), fits=8 * 20) == [(8, 16), (8, 8)] * 3
+    assert sizes(tiling, image, 8, Fraction(1)) == [(8, 16)] * 4 + [(8, 8)]  # remembered
     with pytest.raises(OutOfMemoryError, match="a tile of 8x8 pixels does not fit"):
-        tiling.shrink(Box(0, 0, 8, 8), 8, Fraction(1))
+        sizes(tiling, image, 8, Fraction(1), fits=0)
+    with pytest.raises(ValueError, match="another error"):
+        list(Tiling().over(image, 1, Fraction(1), 1, another))
+
+
+def another(box: Box) -> None:
+    raise ValueError("another error")
 
 
 @pytest.mark.parametrize(

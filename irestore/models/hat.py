@@ -7,6 +7,7 @@ traiNNer/archs/hat_iln_arch.py; i-LN: arXiv 2504.06629; HAT: arXiv 2205.04437.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from irestore.field import Field
-from irestore.models.layers import CAB, ILN, Mlp, from_windows, overlap_index, self_index, to_windows
-from irestore.models.trunk import EPS, Blocks, Group, Trunk, TrunkConfig, body_conv
+from irestore.models.block import EPS, HybridBlock
+from irestore.models.layers import ILN, Mlp, from_windows, overlap_index, self_index, to_windows
+from irestore.models.trunk import Blocks, Group, Trunk, TrunkConfig, body_conv
 from irestore.tiling import Frame
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K
@@ -78,7 +80,7 @@ class WindowAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim, bias=config.qkv_bias)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, t: Tensor, bias: Tensor, regions: Tensor | None) -> Tensor:
+    def forward(self, bias: Tensor, t: Tensor, regions: Tensor | None = None) -> Tensor:
         """(B, C, h, w) -> the same; bias (1, heads, window^2, window^2); regions (B, 1, h, w)."""
         qkv = self.qkv(to_windows(t, self.window))  # (B, N, 3 C), B the windows, N the pixels of one
         q, k, v = qkv.view(*qkv.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each (B, H, N, D)
@@ -94,36 +96,21 @@ class WindowAttention(nn.Module):
         return from_windows(self.proj(mixed.transpose(1, 2).flatten(2)), self.window, t.shape[2], t.shape[3])
 
 
-class HAB(nn.Module):
-    """Hybrid attention block: x + std (attention + conv_scale * gated convolutions), then x + std mlp."""
+class HAB(HybridBlock):
+    """A hybrid block with window attention, shifted or not."""
 
-    passes = 3  # walks over the whole map
+    attn: WindowAttention
 
     def __init__(self, config: HATConfig, heads: int, shifted: bool) -> None:
-        super().__init__()
-        dim, window = config.embed_dim, config.window_size
-        self.eps, self.conv_scale = config.eps, config.conv_scale
+        super().__init__(config, WindowAttention(config, heads), config.eps)
+        window = config.window_size
         self.frame = Frame(window - window // 2, window, "circular") if shifted else None
-        self.norm1 = ILN(dim)
-        self.attn = WindowAttention(config, heads)
-        self.conv_block = CAB(dim, config.compress_ratio, config.squeeze_factor)
-        self.norm2 = ILN(dim)
-        self.mlp = Mlp(dim, config.mlp_ratio)
 
     def forward(self, x: Field, shared: Shared) -> Field:
         """The map after this block."""
-        before = x.moments(self.eps)  # waits for the whole image
-        c = x.map(lambda t: self.conv_block(self.norm1(t, before)), halo=CAB.halo)
-        gain = before.std * self.conv_scale * self.conv_block.gate(c.mean())  # waits for the whole image
         bias = self.attn.relative_position_bias_table[shared.inner].permute(2, 0, 1)[None]  # 3-d masks take a slow path
-
-        def attend(t: Tensor, c: Tensor, regions: Tensor | None = None) -> Tensor:
-            attended: Tensor = self.attn(self.norm1(t, before), bias, regions)
-            return t + gain * c + before.std * attended
-
-        x = x.map(attend, c, *([shared.regions] if self.frame else []), frame=self.frame, into=c)
-        after = x.moments(self.eps)  # waits for the whole image
-        return x.map(lambda t: t + after.std * self.mlp(self.norm2(t, after)), into=x)
+        others = [shared.regions] if self.frame else []
+        return self.hybrid(x, partial(self.attn, bias), *others, frame=self.frame)
 
 
 class OCAB(nn.Module):

@@ -7,14 +7,16 @@ Behaviour from the-database/traiNNer-redux@a4af1be5 traiNNer/archs/heart_arch.py
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from irestore.field import Field
-from irestore.models.layers import CAB, ILN, Mlp, from_windows, to_windows
-from irestore.models.trunk import EPS, Blocks, Group, Trunk, TrunkConfig, body_conv
+from irestore.models.block import HybridBlock
+from irestore.models.layers import from_windows, to_windows
+from irestore.models.trunk import Blocks, Group, Trunk, TrunkConfig, body_conv
 from irestore.tiling import Frame
 
 
@@ -93,38 +95,16 @@ class RIBAttention(nn.Module):
         return from_windows(F.linear(mixed, out, self.to_out.bias), self.window, t.shape[2], t.shape[3])
 
 
-class HeartBlock(nn.Module):
-    """x + std (attention + conv_scale * gated convolutions), then x + std mlp; std is that of the branch's input."""
+class HeartBlock(HybridBlock):
+    """A hybrid block with RIB attention, or without attention."""
 
-    passes = 3  # walks over the whole map
-
-    def __init__(self, config: HeartConfig, attention: RIBAttention | None) -> None:
-        super().__init__()
-        dim = config.embed_dim
-        self.conv_scale = config.conv_scale
-        self.norm1 = ILN(dim)
-        self.attn = attention
-        self.conv_block = CAB(dim, config.compress_ratio, config.squeeze_factor)
-        self.norm2 = ILN(dim)
-        self.mlp = Mlp(dim, config.mlp_ratio)
+    attn: RIBAttention | None
 
     def forward(self, x: Field) -> Field:
         """The map after this block."""
-        before = x.moments(EPS)  # waits for the whole image
-        c = x.map(lambda t: self.conv_block(self.norm1(t, before)), halo=CAB.halo)
-        gain = before.std * self.conv_scale * self.conv_block.gate(c.mean())  # waits for the whole image
-        if (attn := self.attn) is not None:
-            weights = attn.folded_weights()
-
-            def attend(t: Tensor, c: Tensor) -> Tensor:
-                attended: Tensor = attn(self.norm1(t, before), weights)
-                return t + gain * c + before.std * attended
-
-            x = x.map(attend, c, frame=attn.frame, into=c)
-        else:
-            x = x.map(lambda t, c: torch.addcmul(t, c, gain), c, into=c)
-        after = x.moments(EPS)  # waits for the whole image
-        return x.map(lambda t: t + after.std * self.mlp(self.norm2(t, after)), into=x)
+        if self.attn is None:
+            return self.hybrid(x, None)
+        return self.hybrid(x, partial(self.attn, weights=self.attn.folded_weights()), frame=self.attn.frame)
 
 
 class Heart(Trunk):

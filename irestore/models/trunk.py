@@ -14,8 +14,6 @@ from irestore.field import Field
 from irestore.models.layers import Affine
 from irestore.models.network import Network
 
-EPS = 1e-4  # of i-LN, inside the square root; upstream's value in all published configurations
-
 
 @dataclass(frozen=True)
 class TrunkConfig:

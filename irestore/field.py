@@ -15,7 +15,7 @@ from torch import Tensor
 
 from irestore.scratch import Store
 from irestore.statistics import Moments, Statistics
-from irestore.tiling import Box, Frame, Tiling
+from irestore.tiling import Box, Padding, Tiling
 
 
 class Field:
@@ -64,22 +64,22 @@ class Field:
         *others: Field,
         halo: int = 0,
         scale: Fraction | int = 1,
-        frame: Frame | None = None,
+        padding: Padding | None = None,
         into: Field | None = None,
     ) -> Field:
         """`fn(self, *others)` over tiles: exactly `fn` over the whole maps.
 
         fn: (B, C, h, w), ... -> (B, C', h * scale, w * scale). Each tile is read enlarged by `halo` pixels, clipped at
         the image's edge, so that a layer's own padding acts there as it does on the whole map; the halo is cut off the
-        result. With a `frame`, fn sees the map enlarged beyond the image's edge, and the enlargement is cut off again.
+        result. With `padding`, fn sees the map enlarged beyond the image's edge, and the enlargement is cut off again.
         `others` may be maps of another resolution (a whole multiple or fraction); they are read where this one is.
         `into`, one of these maps, of the result's shape, gives its room to the result and is not to be used again; of
         it `fn` may use at each pixel that pixel only, for its neighbours may be overwritten already.
         """
         target = into._store if into is not None else None
         tiling, image = self._tiling, Box(0, 0, self.height, self.width)
-        canvas = frame.around(image) if frame else image
-        compute = partial(self._compute, fn, others, halo=halo, scale=scale, frame=frame)
+        canvas = padding.around(image) if padding else image
+        compute = partial(self._compute, fn, others, halo=halo, scale=scale, padding=padding)
         statistics: Statistics | None = None
         for box, (tile, more) in tiling.over(
             canvas, tiling.grid(self._resolution, scale), self._resolution, scale, compute
@@ -109,15 +109,15 @@ class Field:
         *,
         halo: int,
         scale: Fraction | int,
-        frame: Frame | None,
+        padding: Padding | None,
     ) -> tuple[Tensor, Statistics | None]:
         """The owned pixels of `fn` on one tile, (B, h, w, C), and their statistics unless the tile is the whole map."""
         seen = box.grow(halo) if halo else box
-        if frame is None:
+        if padding is None:
             seen = seen.clip(self.height, self.width)
-        tiles = [self._read(seen, frame)]
+        tiles = [self._read(seen, padding)]
         for other in others:
-            tiles.append(other._read(seen.scaled(Fraction(other.height, self.height)), frame))
+            tiles.append(other._read(seen.scaled(Fraction(other.height, self.height)), padding))
         result = self._run(fn, tiles)
         owned = box.clip(self.height, self.width)
         rows, columns = owned.scaled(scale).within(seen.scaled(scale))
@@ -135,14 +135,14 @@ class Field:
         full: Tensor = fn(*tiles)
         return full.permute(0, 2, 3, 1)
 
-    def _read(self, box: Box, frame: Frame | None) -> Tensor:
+    def _read(self, box: Box, padding: Padding | None) -> Tensor:
         """The tile under `box`, (B, C, h, w), on the compute device."""
         data, inside = self._store.data, box.clip(self.height, self.width)
         if inside == box:
             tile = data[:, box.top : box.bottom, box.left : box.right]
         else:
-            assert frame is not None
-            tile = frame.read(data, box)
+            assert padding is not None
+            tile = padding.read(data, box)
         return tile.to(self._tiling.device).permute(0, 3, 1, 2)
 
     def _whole(self, result: Tensor, target: Store | None) -> Store:

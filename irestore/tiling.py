@@ -1,4 +1,4 @@
-"""Where tiles lie: Box, Frame (what a map shows beyond its edge) and Tiling (how one run is cut, computed and kept)."""
+"""Where tiles lie: Box, Padding (what a map shows beyond its edge), Tiling (how a run is cut, computed and kept)."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Frame:
+class Padding:
     """An enlargement of the map by `before` pixels at the top and left, and up to a multiple at the bottom and right.
 
     `mode` says what stands outside the image: "reflect" (without the edge pixel itself), "circular" or "constant"

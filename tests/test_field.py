@@ -15,7 +15,7 @@ from irestore.errors import OutOfMemoryError
 from irestore.field import Field
 from irestore.scratch import Store
 from irestore.statistics import Statistics
-from irestore.tiling import Frame, Tiling
+from irestore.tiling import Padding, Tiling
 
 TILES = [None, (4, 4), (8, 8), (4, 12), (64, 5)]
 WEIGHT = torch.randn(6, 3, 3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -98,7 +98,7 @@ def test_a_frame_shows_what_pad_gives(mode: str, tile: tuple[int, int] | None) -
         windows.append(t)
         return t
 
-    out = Field.of(image, Tiling(tile, multiple=4)).map(take, frame=Frame(2, 4, mode))
+    out = Field.of(image, Tiling(tile, multiple=4)).map(take, padding=Padding(2, 4, mode))
     assert same(out.tensor, image)
     padded = F.pad(image, (2, 2, 2, 2), mode=mode)
     tall, wide = (tile or (16, 24))[0], (tile or (16, 24))[1]
@@ -111,7 +111,7 @@ def test_a_frame_shows_what_pad_gives(mode: str, tile: tuple[int, int] | None) -
 def test_reflection_works_on_the_smallest_maps() -> None:
     image = noise(1, 2, 2, 1)
     seen = []
-    Field.of(image, Tiling()).map(lambda t: seen.append(t) or t, frame=Frame(4, 4, "reflect"))
+    Field.of(image, Tiling()).map(lambda t: seen.append(t) or t, padding=Padding(4, 4, "reflect"))
     rows = [0, 1, 0, 1, 0, 1, 0, 1]
     assert same(seen[0][:, :, :, 0], image[:, :, rows, 0])
 
@@ -167,15 +167,17 @@ def test_statistics_of_uneven_parts_merge_to_those_of_the_whole() -> None:
 
 def test_statistics_count_owned_pixels_only() -> None:
     image = noise(1, 3, 12, 20)
-    for frame in (None, Frame(2, 4, "reflect"), Frame(3, 4, "circular")):
-        field = Field.of(image, Tiling((4, 4), multiple=4)).map(lambda t: t, frame=frame, halo=0 if frame else 2)
+    for padding in (None, Padding(2, 4, "reflect"), Padding(3, 4, "circular")):
+        field = Field.of(image, Tiling((4, 4), multiple=4)).map(lambda t: t, padding=padding, halo=0 if padding else 2)
         assert same(field.mean(), image.mean((2, 3), keepdim=True))
 
 
 def test_progress_adds_up_to_one_for_each_map() -> None:
-    for frame in (None, Frame(2, 4, "reflect")):
+    for padding in (None, Padding(2, 4, "reflect")):
         told: list[float] = []
-        Field.of(noise(1, 3, 13, 22), Tiling((4, 8), multiple=4, progress=told.append)).map(lambda t: t, frame=frame)
+        Field.of(noise(1, 3, 13, 22), Tiling((4, 8), multiple=4, progress=told.append)).map(
+            lambda t: t, padding=padding
+        )
         assert len(told) >= 12
         assert abs(sum(told) - 1) < 1e-12
 
@@ -192,25 +194,25 @@ def limited(limit: int, fn: Callable[..., Tensor], sizes: list[int]) -> Callable
     return run
 
 
-@pytest.mark.parametrize("frame", [None, Frame(2, 4, "reflect"), Frame(2, 4, "circular")])
+@pytest.mark.parametrize("padding", [None, Padding(2, 4, "reflect"), Padding(2, 4, "circular")])
 @pytest.mark.parametrize("tile", [None, (20, 28), (8, 36)])
 def test_a_tile_that_does_not_fit_is_split_and_nothing_starts_again(
-    frame: Frame | None, tile: tuple[int, int] | None
+    padding: Padding | None, tile: tuple[int, int] | None
 ) -> None:
     image, sizes, told = noise(1, 3, 24, 36), [], []
     tiling = Tiling(tile, multiple=4, progress=told.append)
-    field = Field.of(image, tiling).map(limited(64, lambda t: 3 * t, sizes), frame=frame)
+    field = Field.of(image, tiling).map(limited(64, lambda t: 3 * t, sizes), padding=padding)
     assert same(field.tensor, 3 * image)
     assert same(field.mean(), 3 * image.mean((2, 3), keepdim=True))
     assert abs(sum(told) - 1) < 1e-12
-    canvas = 24 * 36 if frame is None else 28 * 40
+    canvas = 24 * 36 if padding is None else 28 * 40
     assert sum(size for size in sizes if size <= 64) == canvas  # each pixel was computed once
     assert sizes.index(next(size for size in sizes if size <= 64)) == sum(
         size > 64 for size in sizes
     )  # failed first only
     assert tiling.tile is not None
     sizes.clear()
-    Field.of(image, tiling).map(limited(64, lambda t: t, sizes), frame=frame)
+    Field.of(image, tiling).map(limited(64, lambda t: t, sizes), padding=padding)
     assert max(sizes) <= 64  # the smaller size is remembered
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irestore.errors import OutOfMemoryError
-from irestore.tiling import Box, Frame, Tiling, is_out_of_memory, round_up
+from irestore.tiling import Box, Padding, Tiling, is_out_of_memory, round_up
 
 sizes = st.integers(1, 40)
 
@@ -46,7 +46,7 @@ def test_box_grows_clips_and_scales() -> None:
 @given(sizes, sizes, st.integers(1, 8), st.booleans())
 def test_a_frame_holds_the_image_and_is_of_whole_windows(height: int, width: int, window: int, shifted: bool) -> None:
     before = window // 2 if shifted else 0
-    canvas = Frame(before, window, "reflect").around(Box(0, 0, height, width))
+    canvas = Padding(before, window, "reflect").around(Box(0, 0, height, width))
     assert canvas.top == canvas.left == -before
     assert canvas.height % window == canvas.width % window == 0
     assert height <= canvas.bottom < height + window
@@ -63,13 +63,13 @@ def test_a_frame_reads_what_pad_shows(mode: str, height: int, width: int, data: 
     left = data.draw(st.integers(-border, width - 1))
     bottom = data.draw(st.integers(max(top, 0) + 1, height + border))
     right = data.draw(st.integers(max(left, 0) + 1, width + border))
-    read = Frame(border, 1, mode).read(image, Box(top, left, bottom, right))
+    read = Padding(border, 1, mode).read(image, Box(top, left, bottom, right))
     assert torch.equal(read, padded[:, top + border : bottom + border, left + border : right + border])
 
 
 def test_an_unknown_mode_or_storage_is_refused() -> None:
     with pytest.raises(ValueError, match="mode 'replicate'"):
-        Frame(1, 1, "replicate").read(torch.zeros(1, 2, 2, 1), Box(-1, -1, 2, 2))
+        Padding(1, 1, "replicate").read(torch.zeros(1, 2, 2, 1), Box(-1, -1, 2, 2))
     with pytest.raises(ValueError, match="storage 'tape'"):
         Tiling(storage="tape")
 

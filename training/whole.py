@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from irestore.statistics import Moments
-from irestore.tiling import Frame, round_up
+from irestore.tiling import Padding, round_up
 
 
 class WholeField:
@@ -32,21 +32,21 @@ class WholeField:
         *others: WholeField,
         halo: int = 0,
         scale: object = 1,
-        frame: Frame | None = None,
+        padding: Padding | None = None,
         into: WholeField | None = None,
     ) -> WholeField:
-        """`fn(self, *others)`. A layer's own padding acts at the image's edge, so without a frame `halo` says nothing.
+        """`fn(self, *others)`. A layer's own padding acts at the image's edge, so without `padding`, `halo` says nothing.
 
         Nothing is overwritten (`into`), for a gradient needs all maps.
         """
         maps = [field.tensor for field in (self, *others)]
-        if frame is None:
+        if padding is None:
             return WholeField(fn(*maps).to(self.tensor.dtype))
-        before, height, width = frame.before + halo, self.height, self.width
+        before, height, width = padding.before + halo, self.height, self.width
         right, bottom = (
-            round_up(side + frame.before, frame.multiple) - side - frame.before + halo for side in (width, height)
+            round_up(side + padding.before, padding.multiple) - side - padding.before + halo for side in (width, height)
         )
-        seen = [F.pad(each, (before, right, before, bottom), mode=frame.mode) for each in maps]
+        seen = [F.pad(each, (before, right, before, bottom), mode=padding.mode) for each in maps]
         inside = fn(*seen)[:, :, before : before + height, before : before + width]
         return WholeField(inside.to(self.tensor.dtype))
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from irestore.field import Field
 from irestore.models.layers import CAB, ILN, Mlp
-from irestore.tiling import Frame
+from irestore.tiling import Padding
 
 EPS = 1e-4  # of i-LN, inside the square root; upstream's value in all published configurations
 
@@ -19,7 +19,7 @@ class HybridBlock(nn.Module):
     """x + std (attention + conv_scale * gated convolutions), then x + std mlp; each std is that of its branch's input.
 
     `config` has embed_dim, compress_ratio, squeeze_factor, conv_scale and mlp_ratio. `attention` maps tiles
-    (B, C, h, w) of the normalised map, which lie in its `frame`; None: this block has no attention.
+    (B, C, h, w) of the normalised map, with `padding` around the image; None: this block has no attention.
     """
 
     passes = 3  # walks over the whole map
@@ -35,7 +35,7 @@ class HybridBlock(nn.Module):
         self.mlp = Mlp(dim, config.mlp_ratio)
 
     def hybrid(
-        self, x: Field, attend: Callable[..., Tensor] | None, *others: Field, frame: Frame | None = None
+        self, x: Field, attend: Callable[..., Tensor] | None, *others: Field, padding: Padding | None = None
     ) -> Field:
         """The map after this block. `attend` is told a tile of the normalised map and, at the same place, of others."""
         before = x.moments(self.eps)  # waits for the whole image
@@ -47,7 +47,7 @@ class HybridBlock(nn.Module):
             x = x.map(
                 lambda t, c, *more: t + gain * c + before.std * attend(self.norm1(t, before), *more),
                 *(c, *others),
-                frame=frame,
+                padding=padding,
                 into=c,
             )
         after = x.moments(self.eps)  # waits for the whole image

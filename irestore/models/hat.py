@@ -18,7 +18,7 @@ from irestore.field import Field
 from irestore.models.block import EPS, HybridBlock
 from irestore.models.layers import ILN, Mlp, from_windows, overlap_index, self_index, to_windows
 from irestore.models.trunk import Blocks, Group, Trunk, TrunkConfig, body_conv
-from irestore.tiling import Frame
+from irestore.tiling import Padding
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K
 RGB_STD = (0.2842, 0.2701, 0.2920)
@@ -104,13 +104,13 @@ class HAB(HybridBlock):
     def __init__(self, config: HATConfig, heads: int, shifted: bool) -> None:
         super().__init__(config, WindowAttention(config, heads), config.eps)
         window = config.window_size
-        self.frame = Frame(window - window // 2, window, "circular") if shifted else None
+        self.padding = Padding(window - window // 2, window, "circular") if shifted else None
 
     def forward(self, x: Field, shared: Shared) -> Field:
         """The map after this block."""
         bias = self.attn.relative_position_bias_table[shared.inner].permute(2, 0, 1)[None]  # 3-d masks take a slow path
-        others = [shared.regions] if self.frame else []
-        return self.hybrid(x, partial(self.attn, bias), *others, frame=self.frame)
+        others = [shared.regions] if self.padding else []
+        return self.hybrid(x, partial(self.attn, bias), *others, padding=self.padding)
 
 
 class OCAB(nn.Module):
@@ -139,7 +139,7 @@ class OCAB(nn.Module):
             lambda t, inside: t + before.std * self.attend(self.norm1(t, before), inside, bias, reach),
             shared.inside,
             halo=reach,
-            frame=Frame(0, self.window, "constant"),
+            padding=Padding(0, self.window, "constant"),
         )
         after = x.moments(self.eps)  # waits for the whole image
         return x.map(lambda t: t + after.std * self.mlp(self.norm2(t, after)), into=x)

@@ -17,7 +17,7 @@ from irestore.field import Field
 from irestore.models.block import HybridBlock
 from irestore.models.layers import from_windows, to_windows
 from irestore.models.trunk import Blocks, Group, Trunk, TrunkConfig, body_conv
-from irestore.tiling import Frame
+from irestore.tiling import Padding, round_up
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class RIBAttention(nn.Module):
         super().__init__()
         dim, hidden, rank = config.embed_dim, config.rib_hidden_dim, config.rank
         self.window, self.heads, self.rank = config.window_size, heads, rank
-        self.frame = Frame(config.window_size // 2, config.window_size, "reflect") if shifted else None
+        self.padding = Padding(config.window_size // 2, config.window_size, "reflect") if shifted else None
         self.to_qkv = nn.Conv2d(dim, 3 * dim, 1)
         self.to_out = nn.Conv2d(dim, dim, 1)
         self.to_hidden = nn.Parameter(torch.randn(2 + 4 * config.rib_n_freqs, hidden) * 0.05)
@@ -61,13 +61,13 @@ class RIBAttention(nn.Module):
     def folded_weights(self) -> tuple[Tensor, Tensor, Tensor]:
         """Fold scales and position features into the linear layers around the attention.
 
-        q, k and v of each head are widened by `rank` channels.
-        Weight (3 * heads * (d + rank), C) and bias (window^2, the same) of the layer before: the new channels of q and
-        k are the position features, those of v are zero. Weight (C, heads * (d + rank)) of the layer after, which
-        ignores them.
+        The d channels of each head become `wide` ones: those added to q and k are the position features, then zeros,
+        and those added to v are zeros. Gives weight (3 * heads * wide, C) and bias (window^2, 3 * heads * wide) of the
+        layer before, and weight (C, heads * wide) of the layer after.
         """
         heads, rank, dim = self.heads, self.rank, self.to_out.in_channels
         d = dim // heads
+        wide = round_up(d + rank, 8)  # the fast kernels of GPUs take multiples of 8 only
         hidden = F.relu(self.coords @ self.to_hidden + self.hidden_b)  # (window^2, rib_hidden_dim)
         positions = torch.stack(  # (3, window^2, heads, rank)
             [
@@ -76,11 +76,12 @@ class RIBAttention(nn.Module):
                 hidden.new_zeros(len(hidden), heads, rank),
             ]
         )
+        positions = F.pad(positions, (0, wide - d - rank))
         gain = hidden.new_tensor([d**-0.5, 1.0, 1.0]).view(3, 1, 1, 1)
-        weight = F.pad(self.to_qkv.weight.view(3, heads, d, dim) * gain, (0, 0, 0, rank))  # (3, heads, d + rank, C)
+        weight = F.pad(self.to_qkv.weight.view(3, heads, d, dim) * gain, (0, 0, 0, wide - d))  # (3, heads, wide, C)
         bias = (self.to_qkv.bias.view(3, 1, heads, d) * gain).expand(3, len(hidden), heads, d)  # type: ignore[union-attr]
-        bias = torch.cat([bias, positions], -1).transpose(0, 1)  # (window^2, 3, heads, d + rank)
-        out = F.pad(self.to_out.weight.view(dim, heads, d), (0, rank))  # (C, heads, d + rank)
+        bias = torch.cat([bias, positions], -1).transpose(0, 1)  # (window^2, 3, heads, wide)
+        out = F.pad(self.to_out.weight.view(dim, heads, d), (0, wide - d))  # (C, heads, wide)
         return weight.reshape(-1, dim), bias.reshape(len(hidden), -1), out.reshape(dim, -1)
 
     def forward(self, t: Tensor, weights: tuple[Tensor, Tensor, Tensor]) -> Tensor:
@@ -104,7 +105,7 @@ class HeartBlock(HybridBlock):
         """The map after this block."""
         if self.attn is None:
             return self.hybrid(x, None)
-        return self.hybrid(x, partial(self.attn, weights=self.attn.folded_weights()), frame=self.attn.frame)
+        return self.hybrid(x, partial(self.attn, weights=self.attn.folded_weights()), padding=self.attn.padding)
 
 
 class Heart(Trunk):

@@ -35,7 +35,7 @@ class WholeField:
         padding: Padding | None = None,
         into: WholeField | None = None,
     ) -> WholeField:
-        """`fn(self, *others)`. A layer's own padding acts at the image's edge, so without `padding`, `halo` says nothing.
+        """`fn(self, *others)`. A layer's own padding acts at the image's edge, so `halo` counts in `padding` only.
 
         Nothing is overwritten (`into`), for a gradient needs all maps.
         """

@@ -1,4 +1,4 @@
-"""PNG where Pillow loses something: 16 bits a sample, which it cuts to 8 except for grey, and colour chunks.
+"""PNG where Pillow loses something: 16 bits a sample, which it cuts to 8 except for grey, colour chunks, missing rows.
 
 16 bits read: Pillow's decoder (zlib, filters, interlacing, checksums) runs twice, keeping the high byte of each sample,
 then the low one. Written: by our own encoder, since Pillow has none.
@@ -13,15 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageFile
 
-from .decode import Decoded, Samples, keyed
+from irestore.errors import ReadError
+from irestore.images.samples import Decoded, Samples, keyed
 
 Chunk = tuple[bytes, bytes]  # name, content
 
 _KINDS = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> colour type
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type -> samples a pixel
+_ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR, _COLOUR_BYTES = (b"cICP", b"gAMA", b"cHRM", b"sRGB"), 32
+_CARRIED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"iCCP", b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"pHYs"}
+_UNTRUE = {b"acTL", b"fcTL", b"fdAT", b"tIME", b"bKGD", b"hIST", b"sBIT"}  # afterwards, or written anew
 _BAND_BYTES = 2**22  # filtered at once
 _LEVEL = 6  # zlib's
+_MOST_INFLATED = 1032  # bytes from one, at most
 
 
 def raw_mode(image: ImageFile.ImageFile) -> str:
@@ -30,17 +36,66 @@ def raw_mode(image: ImageFile.ImageFile) -> str:
     return arguments if isinstance(arguments, str) else str(arguments[0]) if arguments else ""
 
 
-def colour_chunks(stream: BinaryIO) -> tuple[Chunk, ...]:
-    """The chunks that say what the colours mean, besides an ICC profile."""
-    found: list[Chunk] = []
-    stream.seek(len(_SIGNATURE))
-    while len(head := stream.read(8)) == 8 and head[4:] not in (b"IDAT", b"IEND"):
+def _chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Name and length of each chunk, the stream at its content."""
+    at = len(_SIGNATURE)
+    while stream.seek(at) == at and len(head := stream.read(8)) == 8:
         length = int.from_bytes(head[:4])
-        if head[4:] in _COLOUR and length <= _COLOUR_BYTES:
-            found.append((head[4:], stream.read(length)))
-            length = 0
-        stream.seek(length + 4, 1)
+        yield head[4:], length
+        at += 12 + length
+
+
+def colour_chunks(stream: BinaryIO, notes: list[str]) -> tuple[Chunk, ...]:
+    """The chunks that say what the colours mean, besides an ICC profile; `notes` on others that are not kept."""
+    found: list[Chunk] = []
+    others: dict[str, None] = {}
+    for name, length in _chunks(stream):
+        if name in _COLOUR and length <= _COLOUR_BYTES:
+            found.append((name, stream.read(length)))
+        elif name not in _CARRIED | _UNTRUE and name.isalpha():
+            others[name.decode()] = None
+    if others:
+        notes.append(f"its PNG chunks {', '.join(list(others)[:10])} were not kept")
     return tuple(found)
+
+
+def check_data(stream: BinaryIO, file_bytes: int) -> None:
+    """Check whether the pixel data can hold as many pixels as the header says; raises ReadError if not."""
+    needed = _unpacked_bytes(stream)
+    if needed > _MOST_INFLATED * file_bytes or (
+        needed > 16 * file_bytes  # of what is less dense, the data are not looked for
+        and needed > _MOST_INFLATED * sum(length for name, length in _chunks(stream) if name == b"IDAT")
+    ):
+        raise ReadError("its data are too few for the size in its header; the file is damaged or incomplete")
+
+
+def check_end(image: ImageFile.ImageFile, stream: BinaryIO) -> None:
+    """Check whether the data of a loaded image go on to its end; raises ReadError if not.
+
+    Pillow fills rows that have no data with zeros. So only where the last row is zero, data are counted.
+    """
+    width, height = image.size
+    if not image.info.get("interlace") and np.asarray(image.crop((0, height - 1, width, height))).any():
+        return
+    needed, unpack = _unpacked_bytes(stream), zlib.decompressobj()
+    for name, length in _chunks(stream):
+        content = stream.read(length) if name == b"IDAT" else b""
+        while content and needed > 0:
+            needed -= len(unpack.decompress(content, _BAND_BYTES))
+            content = unpack.unconsumed_tail
+    if needed > 0:
+        raise ReadError("its pixels end too early; the file is damaged or incomplete")
+
+
+def _unpacked_bytes(stream: BinaryIO) -> int:
+    """Bytes of all rows, each with its filter."""
+    stream.seek(16)
+    width, height, bits, kind, _, _, interlaced = struct.unpack(">IIBBBBB", stream.read(13))
+    total = 0
+    for top, left, down, right in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        rows, columns = -(-max(height - top, 0) // down), -(-max(width - left, 0) // right)
+        total += rows * (1 + (columns * bits * _CHANNELS.get(kind, 1) + 7) // 8) if columns else 0
+    return total
 
 
 def decoded(image: ImageFile.ImageFile, again: Callable[[], ImageFile.ImageFile]) -> Decoded | None:
@@ -58,12 +113,7 @@ def decoded(image: ImageFile.ImageFile, again: Callable[[], ImageFile.ImageFile]
         samples |= np.asarray(low)
     if raw == "RGBA;16B":
         return Decoded(samples[..., :3], samples[..., 3])
-    return Decoded(samples, keyed(samples, image.info.get("transparency"), 65535))
-
-
-def deflated(content: bytes) -> bytes:
-    """Content as PNG's compressed chunks hold it."""
-    return zlib.compress(content, _LEVEL)
+    return keyed(samples, image.info.get("transparency"))
 
 
 def write(samples: Samples, stream: BinaryIO, chunks: Sequence[Chunk]) -> None:

@@ -2,52 +2,44 @@
 
 import contextlib
 import dataclasses
+import io
+import os
+import stat
+import time
 from collections.abc import Iterator
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
-from ..errors import ReadError
-from . import jxl
-from .border import Source, foreign, opened
-from .exif import provenance_of
-from .options import LOAD, LOAD_ALL, LoadOptions
-from .picture import Info, Picture
-from .pillow_file import PillowFile
-from .tiff_file import TiffFile
+from irestore.errors import ReadError
+from irestore.images import jxl, tags
+from irestore.images.formats import LOAD, LOAD_ALL, LoadOptions
+from irestore.images.picture import Info, Picture
+from irestore.images.pillow_errors import check_pixels, pillow_errors, summary
+from irestore.images.pillow_file import JxlFile, PillowFile
+from irestore.images.tiff_read import TiffFile
+
+Source = str | os.PathLike[str] | BinaryIO
+"""A path, or an open binary stream such as standard input."""
 
 _BYTES_PER_PIXEL = 16  # no picture is larger: four 16-bit samples, twice
 _HEADER_BYTES = 64 * 2**20  # room for profiles and notes
-_JXL_BYTES = 4096  # in which the header of a JPEG XL stands
-_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-File = PillowFile | TiffFile
+_PROBE_SECONDS = 2  # of computing: no header that is meant well takes as long
 
 
 def probe(source: Source, options: LoadOptions = LOAD) -> Info:
     """What the header says, without decoding pixels; raises ReadError as `load` would for what a header can tell."""
-    with _open(source, options, []) as (file, stream, name):
-        _check_size(file, name, options, frames=1)
-        width, height = file.size
-        return Info(
-            format=file.format,
-            width=width,
-            height=height,
-            frames=file.frames,
-            depth=file.depth,
-            has_alpha=file.has_alpha,
-            provenance=file.provenance,
-            file_bytes=stream.seek(0, 2),
-        )
+    with _opened_file(source, options, [], timed=True) as file:
+        return file.info
 
 
 def load(source: Source, options: LoadOptions = LOAD) -> Picture:
     """The one picture in a file, or the first of several where `options.frames` is "first"; raises ReadError."""
     notes: list[str] = []
-    with _open(source, options, notes) as (file, _, name):
-        if file.frames > 1 and options.frames != "first":
-            raise ReadError(f"{name}: has {file.frames} frames or pages; choose the first or all of them")
-        _check_size(file, name, options, frames=1)
+    with _opened_file(source, options, notes) as file:
+        if file.info.frames > 1 and options.frames != "first":
+            raise ReadError(f"has {file.info.frames} frames or pages; choose the first or all of them")
         picture = next(file.pictures())
-    return dataclasses.replace(picture, notes=tuple(notes))
+    return dataclasses.replace(picture, notes=tuple(dict.fromkeys(notes)))
 
 
 def load_frames(source: Source, options: LoadOptions = LOAD_ALL) -> Iterator[Picture]:
@@ -55,19 +47,19 @@ def load_frames(source: Source, options: LoadOptions = LOAD_ALL) -> Iterator[Pic
 
     The pixel limit is for all of them together. The file stays open until the iterator is used up or closed.
     """
+    limit = options.max_pixels
     if options.frames != "all":
         yield load(source, options)
         return
-    limit = options.max_pixels
-    with opened(source, _most_bytes(limit)) as (stream, name), contextlib.ExitStack() as stack:
+    with _opened(source, limit) as (stream, name), contextlib.ExitStack() as stack:
         notes: list[str] = []
         told: set[str] = set()
-        with foreign(name, limit, notes):
+        with pillow_errors(name, limit, notes):
             file = stack.enter_context(contextlib.closing(_file(stream, name, notes)))
-            _check_size(file, name, options, frames=file.frames)
+            check_pixels((file.info.width, file.info.height), file.info.frames)
             pictures = file.pictures()
         while True:
-            with foreign(name, limit, notes):  # left again before the caller goes on: it holds a lock
+            with pillow_errors(name, limit, notes):  # left again before the caller goes on with another file
                 picture = next(pictures, None)
             if picture is None:
                 return
@@ -76,46 +68,91 @@ def load_frames(source: Source, options: LoadOptions = LOAD_ALL) -> Iterator[Pic
             yield dataclasses.replace(picture, notes=fresh)
 
 
-def read_provenance(source: Source) -> str | None:
-    """The provenance tag of a file that irestore wrote; None for any other file, readable or not. Decodes no pixel."""
-    limit = _most_bytes(LOAD.max_pixels)
-    try:
-        with opened(source, limit) as (stream, name), foreign(name, LOAD.max_pixels, []):
-            if jxl.header(stream.read(_JXL_BYTES)) is not None:  # whose decoder cannot but decode
-                return provenance_of(jxl.exif(stream))
-            stream.seek(0)
-            with contextlib.closing(_file(stream, name, [])) as file:
-                return file.provenance
-    except ReadError:
-        return None  # whoever loads the file will be told what is wrong with it
+@contextlib.contextmanager
+def _opened_file(
+    source: Source, options: LoadOptions, notes: list[str], timed: bool = False
+) -> Iterator[PillowFile | TiffFile]:
+    limit = options.max_pixels
+    with (
+        _opened(source, limit) as (stream, name),
+        pillow_errors(name, limit, notes),
+        contextlib.closing(_file(_Timed(stream) if timed else stream, name, notes)) as file,
+    ):
+        yield file
+
+
+def _file(stream: Any, name: str, notes: list[str]) -> PillowFile | TiffFile:
+    stream.seek(0)
+    head = stream.read(12)
+    file: PillowFile | TiffFile
+    if head[:4] in tags.HEADS:
+        file = TiffFile(stream, notes)
+    else:
+        file = (JxlFile if head.startswith(jxl.STARTS) else PillowFile)(stream, name, notes)
+    check_pixels((file.info.width, file.info.height))
+    return file
+
+
+class _Timed:
+    """A stream for looking at a header; raises ReadError once this thread has computed for too long."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._end = stream, time.thread_time() + _PROBE_SECONDS
+
+    def read(self, size: int = -1) -> bytes:
+        if time.thread_time() > self._end:
+            raise ReadError(f"its header takes more than {_PROBE_SECONDS} s to read; the file is damaged")
+        return self._stream.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 @contextlib.contextmanager
-def _open(source: Source, options: LoadOptions, notes: list[str]) -> Iterator[tuple[File, BinaryIO, str]]:
-    limit = options.max_pixels
-    with (
-        opened(source, _most_bytes(limit)) as (stream, name),
-        foreign(name, limit, notes),
-        contextlib.closing(_file(stream, name, notes)) as file,
-    ):
-        yield file, stream, name
+def _opened(source: Source, max_pixels: int) -> Iterator[tuple[BinaryIO, str]]:
+    """A seekable stream on `source` and the name that errors call it by; raises ReadError for what cannot be opened.
+
+    A stream or a pipe is read to its end, at most as much as a picture of `max_pixels` may have.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        given = getattr(source, "name", None)
+        name = given if isinstance(given, str) else "<stdin>"
+        yield _whole(source, name, max_pixels), name
+        return
+    name = os.fspath(source)
+    try:
+        stream = Path(source).open("rb")  # noqa: SIM115 closed below: an error while decoding is not one of opening
+    except (OSError, ValueError) as error:
+        raise ReadError(f"{name}: {_why(error)}") from error
+    with stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            yield _whole(stream, name, max_pixels), name
+        elif status.st_size == 0:
+            raise ReadError(f"{name}: the file is empty")
+        else:
+            yield stream, name
 
 
-def _file(stream: BinaryIO, name: str, notes: list[str]) -> File:
-    head = stream.read(4)
-    stream.seek(0)
-    return (TiffFile if head in _TIFF_HEADS else PillowFile)(stream, name, notes)
+def _whole(stream: BinaryIO, name: str, max_pixels: int) -> BinaryIO:
+    most = max_pixels * _BYTES_PER_PIXEL + _HEADER_BYTES
+    try:
+        content = stream.read(most + 1)
+    except OSError as error:
+        raise ReadError(f"{name}: {_why(error)}") from error
+    except MemoryError as error:
+        raise ReadError(f"{name}: too large for the memory of this machine") from error
+    if len(content) > most:
+        raise ReadError(f"{name}: more than {most} bytes, no picture within the pixel limit is that large")
+    if not content:
+        raise ReadError(f"{name}: no data")
+    return io.BytesIO(content)
 
 
-def _most_bytes(max_pixels: int) -> int:
-    return max_pixels * _BYTES_PER_PIXEL + _HEADER_BYTES
-
-
-def _check_size(file: File, name: str, options: LoadOptions, frames: int) -> None:
-    width, height = file.size
-    if width * height * frames > options.max_pixels:
-        times = f" x {frames} frames" if frames > 1 else ""
-        raise ReadError(
-            f"{name}: {width} x {height} pixels{times} are more than the {options.max_pixels} allowed; "
-            "raise the limit to read it"
-        )
+def _why(error: OSError | ValueError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, IsADirectoryError):
+        return "is a folder, not a picture"
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else summary(error)
+    return f"cannot be opened ({reason})"

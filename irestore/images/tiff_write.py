@@ -7,13 +7,16 @@ to, makers' notes too, stays in place. The pages follow, the first with all tags
 import struct
 import zlib
 from collections.abc import Iterable
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from ..errors import WriteError
-from .exif import BELOW, ORIENTATION, ratio
-from .picture import Metadata
-from .sheet import Samples, Sheet
-from .tags import LONG, RATIONAL, SHORT, UNDEFINED, Block, DamagedTagsError, Tag, directory, numbers_tag
+from irestore.errors import WriteError
+from irestore.images.exif import BELOW, ORIENTATION, ratio
+from irestore.images.picture import Metadata
+from irestore.images.samples import Samples
+from irestore.images.tags import LONG, RATIONAL, SHORT, UNDEFINED, Block, DamagedTagsError, Tag, directory, numbers_tag
+
+if TYPE_CHECKING:
+    from irestore.images.encoders import Raster
 
 _EMPTY = b"II*\0\x08\0\0\0"
 _STRIP_BYTES = 2**20  # before compression
@@ -23,19 +26,19 @@ _BYTE = 1
 _STRUCTURE = {254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 338, 339}
 
 
-def write(sheets: Iterable[Sheet], stream: BinaryIO) -> None:
-    """All sheets as pages, one in memory at a time, in an empty stream; raises WriteError over 4 GiB."""
+def write(rasters: Iterable["Raster"], stream: BinaryIO) -> None:
+    """Write pages, one in memory at a time, into an empty stream; raises WriteError over 4 GiB."""
     link = 4  # where the offset of the next directory is to be written
     order = "<"
-    for number, sheet in enumerate(sheets):
+    for number, raster in enumerate(rasters):
         if number == 0:
-            start = sheet.metadata.exif or _EMPTY
+            start = raster.metadata.exif or _EMPTY
             order = Block(start).order
             stream.write(start)
-        tags = {tag[0]: tag for tag in _described(sheet.metadata, order, number == 0)}
+        tags = {tag[0]: tag for tag in _described(raster.metadata, order, number == 0)}
         if number:
             tags[254] = numbers_tag(order, 254, LONG, _MULTIPAGE)
-        tags |= {tag[0]: tag for tag in _pixels(sheet.samples, stream, order)}
+        tags |= {tag[0]: tag for tag in _pixels(raster.samples, stream, order)}
         at = _even(stream)
         table = directory(order, list(tags.values()), at)
         if at + len(table) >= 2**32:
@@ -109,7 +112,7 @@ def _exif_tags(exif: bytes, order: str, first: bool) -> list[Tag]:
     """The tags of an EXIF block's first directory; those that point into the block for the first page only."""
     block = Block(exif)
     tags: list[Tag] = []
-    for entry in block.entries(block.first):
+    for entry in block.table(block.first).values():
         if entry.tag in _STRUCTURE or (entry.tag in BELOW and not first) or block.order != order:
             continue
         try:

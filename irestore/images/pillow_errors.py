@@ -1,0 +1,102 @@
+"""The border to Pillow's decoders: files that strangers made go in, a picture or a ReadError comes out.
+
+Pillow's pixel limit and Python's warning filters belong to the whole process, but pictures are read in several threads
+at once. So nothing is set for one picture and put back: two hooks, set once, look up what the thread at hand asked for.
+"""
+
+import math
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from PIL import Image, PngImagePlugin
+
+from irestore.errors import IrestoreError, ReadError
+
+
+class _Asked(threading.local):
+    """What the reader in this thread asked for."""
+
+    max_pixels: float | None = None
+    notes: list[str] | None = None
+
+
+_asked = _Asked()
+_pillows_check = Image._decompression_bomb_check
+_FILTER: Any = ("always", None, UserWarning, re.compile("PIL|pillow_"), 0)
+_shown_before = warnings.showwarning
+
+
+def check_pixels(size: tuple[int, int], frames: int = 1) -> None:
+    """Check whether so many pixels may be decoded in this thread; raises ReadError if not."""
+    limit = _asked.max_pixels
+    if limit is not None and size[0] * size[1] * frames > limit:
+        times = f" x {frames} frames" if frames > 1 else ""
+        raise ReadError(
+            f"{size[0]} x {size[1]} pixels{times} are more than the {limit} allowed; --max-pixels raises the limit"
+        )
+
+
+def _check_pixels(size: tuple[int, int], *others: Any, **options: Any) -> None:
+    if _asked.max_pixels is None:
+        _pillows_check(size, *others, **options)
+    else:
+        check_pixels(size)
+
+
+def _show(message: Any, category: Any, *others: Any, **options: Any) -> None:
+    notes = _asked.notes
+    if notes is None or category is not UserWarning:
+        _shown_before(message, category, *others, **options)
+    elif (note := summary(message)) not in notes:
+        notes.append(note)
+
+
+Image._decompression_bomb_check = _check_pixels
+PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20  # bytes; Pillow's 1 MiB refuses PNG files with large colour profiles
+
+
+def _set_hooks() -> None:
+    """Have Pillow's warnings come here, in front of filters that were added meanwhile."""
+    global _shown_before
+    if warnings.showwarning is not _show:
+        _shown_before, warnings.showwarning = warnings.showwarning, _show
+    if list(warnings.filters[:1]) != [_FILTER]:
+        warnings.filterwarnings("always", category=UserWarning, module=_FILTER[3].pattern)
+
+
+@contextmanager
+def pillow_errors(name: str, max_pixels: int, notes: list[str]) -> Iterator[None]:
+    """Inside, Pillow obeys `max_pixels`, its warnings become notes, and whatever it raises becomes a ReadError."""
+    _set_hooks()
+    _asked.max_pixels, _asked.notes = max_pixels, notes
+    try:
+        yield
+    except ReadError as error:
+        raise ReadError(f"{name}: {error}") from error
+    except IrestoreError:
+        raise
+    except MemoryError as error:
+        raise ReadError(f"{name}: too large for the memory of this machine") from error
+    except Exception as error:  # decoders meet hostile bytes and raise nearly anything: SyntaxError, KeyError, ...
+        raise ReadError(f"{name}: cannot be decoded ({summary(error)}); the file is damaged or incomplete") from error
+    finally:
+        _asked.max_pixels = _asked.notes = None
+
+
+@contextmanager
+def any_size() -> Iterator[None]:
+    """Inside, Pillow decodes any number of pixels. For a picture whose size was checked, within `pillow_errors`."""
+    before, _asked.max_pixels = _asked.max_pixels, math.inf
+    try:
+        yield
+    finally:
+        _asked.max_pixels = before
+
+
+def summary(error: object) -> str:
+    """The text of an exception or warning on one line of at most 200 characters; its class where it has no text."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:200]

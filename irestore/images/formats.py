@@ -26,37 +26,21 @@ MAX_PIXELS = 200_000_000
 class LoadOptions:
     """How a picture is read."""
 
-    max_pixels: int = MAX_PIXELS
-    """Largest width x height x frames that is decoded; more is a ReadError that names this limit."""
-
-    frames: Literal["first", "all", "error"] = "error"
-    """A file of several frames or pages: take the first, take all (only `load_frames` can), or refuse it."""
+    max_pixels: int = MAX_PIXELS  # largest width x height x frames that is decoded; more is a ReadError
+    frames: Literal["first", "all", "error"] = "error"  # of several: take the first, all (`load_frames`), or refuse
 
 
 @dataclass(frozen=True, kw_only=True)
 class SaveOptions:
     """How a picture is written."""
 
-    format: str = "auto"
-    """A key of `FORMATS`, or "auto": by the suffix of the target."""
-
-    depth: Literal["auto", 8, 16] = "auto"
-    """Bits a sample; "auto" keeps the picture's, as far as the format can."""
-
-    quality: int | None = None
-    """1..100 for the lossy formats; None keeps a JPEG's own, else the format's default. PNG, TIFF, GIF ignore it."""
-
-    lossless: bool | None = None
-    """True asks for no loss (WebP, JPEG XL; PNG and TIFF never lose); None keeps what a WebP source was."""
-
-    background: str | None = None
-    """The colour ("white", "#204060", "rgb(32, 64, 96)") put behind transparency, which then is gone. None keeps it."""
-
-    metadata: Literal["keep", "strip"] = "keep"
-    """"strip" drops EXIF, XMP, IPTC, texts and resolution; the colour profile stays, without it colours are wrong."""
-
-    provenance: str | None = None
-    """Text of `provenance()`, written whatever `metadata` says; None writes none and drops one that the source had."""
+    format: str = "auto"  # a key of `FORMATS`, or by the suffix of the target
+    depth: Literal["auto", 8, 16] = "auto"  # bits a sample; "auto" keeps the picture's, as far as the format can
+    quality: int | None = None  # 1..100 for lossy formats; None keeps a JPEG's own, else the format's default
+    lossless: bool | None = None  # True asks for no loss (WebP, JPEG XL); None keeps what a WebP source was
+    background: str | None = None  # a CSS colour put behind transparency, which then is gone; None keeps it
+    metadata: Literal["keep", "strip"] = "keep"  # "strip" leaves the colour profile: without it colours are wrong
+    provenance: str | None = None  # text of `provenance()`; None writes none and drops one that the source had
 
 
 LOAD, LOAD_ALL, SAVE = LoadOptions(), LoadOptions(frames="all"), SaveOptions()

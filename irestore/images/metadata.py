@@ -8,7 +8,6 @@ from PIL import Image, JpegImagePlugin
 from irestore.images.exif import tells_resolution
 from irestore.images.picture import JpegTables, Metadata
 
-NAMES = {"PNG": "png", "JPEG": "jpg", "MPO": "jpg", "WEBP": "webp", "TIFF": "tiff", "AVIF": "avif", "JXL": "jxl"}
 _EXIF_HEAD = b"Exif\0\0"
 _TEXT_LIMIT = 2**20  # characters of all text chunks together
 _IPTC_RESOURCE = 0x0404
@@ -24,12 +23,6 @@ _LUMA: tuple[int, ...] = (
     51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120,
     101, 72, 92, 95, 98, 112, 100, 103, 99,
 )  # fmt: skip
-
-
-def format_name(image: Image.Image) -> str:
-    """`Info.format` of an open image."""
-    known = image.format or "unknown"
-    return NAMES.get(known, known.lower())
 
 
 def exif_of(image: Image.Image) -> bytes | None:

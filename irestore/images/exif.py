@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from irestore.images.tags import ASCII, LONG, RATIONAL, Block, DamagedTagsError, Table, Tag, directory, numbers_tag
+from irestore.images.tags import ASCII, LONG, RATIONAL, Block, DamagedTagsError, Table, Tags, directory
 
 PROCESSING_SOFTWARE, ORIENTATION = 0x000B, 0x0112
 BELOW = frozenset({0x8769, 0x8825, 0xA005})
@@ -157,19 +157,19 @@ def from_tiff(block: Block, table: Table) -> bytes | None:
     return bytes(content) + directory(block.order, tags, len(content))
 
 
-def _copied(block: Block, table: Table, content: bytearray, depth: int) -> list[Tag]:
+def _copied(block: Block, table: Table, content: bytearray, depth: int) -> Tags:
     """The tags of a directory; directories below it go into `content`. What cannot be read is left out."""
-    tags: list[Tag] = []
+    tags: Tags = {}
     total = len(content)
     for entry in table.values():
         try:
             if entry.tag not in BELOW:
                 total += block.size(entry)
                 if block.size(entry) <= _MOST_BYTES and total <= _MOST_BYTES_IN_ALL and entry.kind < _BIGTIFF_KINDS:
-                    tags.append((entry.tag, entry.kind, entry.count, block.raw(entry)))
+                    tags[entry.tag] = entry.kind, block.raw(entry)
             elif depth < len(BELOW):
                 below = _copied(block, block.table(block.number(entry)), content, depth + 1)
-                tags.append(numbers_tag(block.order, entry.tag, LONG, len(content)))
+                tags[entry.tag] = LONG, (len(content),)
                 content += directory(block.order, below, len(content))
         except DamagedTagsError:
             continue

@@ -9,7 +9,6 @@ from irestore.images.exif import tells_resolution
 from irestore.images.picture import JpegTables, Metadata
 
 _EXIF_HEAD = b"Exif\0\0"
-_TEXT_LIMIT = 2**20  # characters of all text chunks together
 _IPTC_RESOURCE = 0x0404
 # Keywords of PNG texts that are carried as XMP, EXIF and profile, corrected.
 _CARRIED = ("XML:com.adobe.xmp", *(f"Raw profile type {kind}" for kind in ("exif", "APP1", "xmp", "icc", "icm")))
@@ -39,16 +38,16 @@ def exif_of(image: Image.Image) -> bytes | None:
 
 def read_metadata(image: Image.Image, oriented: bool, notes: list[str]) -> Metadata:
     """Everything but the pixels of a loaded image (PNG may have chunks behind them); notes on what is not kept."""
-    info = image.info
+    info, resources = image.info, image.info.get("photoshop")
     segments = [content[:35] for name, content in getattr(image, "applist", ()) if name in ("APP1", "APP11")]
     notes.extend(note for start, note in _NOT_KEPT.items() if any(start in segment for segment in segments))
     return Metadata(
         icc=_bytes(info.get("icc_profile")),
         exif=exif_of(image),
         xmp=_bytes(info.get("xmp")),
-        iptc=_iptc(image),
+        iptc=_bytes(resources.get(_IPTC_RESOURCE)) if isinstance(resources, dict) else None,
         dpi=_dpi(image),
-        text=_text(image, notes),
+        text={key: str(value) for key, value in getattr(image, "text", {}).items() if key not in _CARRIED},
         comment=_bytes(info.get("comment")),
         jpeg=_jpeg_tables(image),
         oriented=oriented,
@@ -80,23 +79,6 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
         return None  # 72, Pillow's guess for EXIF without a resolution
     x, y = float(dpi[0]), float(dpi[1])
     return (x, y) if 1 <= x < 1e6 and 1 <= y < 1e6 else None  # a damaged file's NaN fails here too
-
-
-def _text(image: Image.Image, notes: list[str]) -> dict[str, str]:
-    text: dict[str, str] = {}
-    for key, value in getattr(image, "text", {}).items():
-        if key in _CARRIED:
-            continue
-        if sum(map(len, text.values())) + len(value) <= _TEXT_LIMIT:
-            text[key] = str(value)
-        else:
-            notes.append(f"its text {key[:40]!r} is too long and was not kept")
-    return text
-
-
-def _iptc(image: Image.Image) -> bytes | None:
-    resources = image.info.get("photoshop")
-    return _bytes(resources.get(_IPTC_RESOURCE)) if isinstance(resources, dict) else None
 
 
 def _jpeg_tables(image: Image.Image) -> JpegTables | None:

@@ -30,21 +30,16 @@ _FILTER: Any = ("always", None, UserWarning, re.compile("PIL|pillow_"), 0)
 _shown_before = warnings.showwarning
 
 
-def check_pixels(size: tuple[int, int], frames: int = 1) -> None:
-    """Check whether so many pixels may be decoded in this thread; raises ReadError if not."""
+def check_pixels(size: tuple[int, int], *, frames: int = 1, **others: Any) -> None:
+    """Check whether so many pixels may be decoded in this thread; raises ReadError if not, or as Pillow otherwise."""
     limit = _asked.max_pixels
-    if limit is not None and size[0] * size[1] * frames > limit:
+    if limit is None:
+        _pillows_check(size, **others)
+    elif size[0] * size[1] * frames > limit:
         times = f" x {frames} frames" if frames > 1 else ""
         raise ReadError(
             f"{size[0]} x {size[1]} pixels{times} are more than the {limit} allowed; --max-pixels raises the limit"
         )
-
-
-def _check_pixels(size: tuple[int, int], *others: Any, **options: Any) -> None:
-    if _asked.max_pixels is None:
-        _pillows_check(size, *others, **options)
-    else:
-        check_pixels(size)
 
 
 def _show(message: Any, category: Any, *others: Any, **options: Any) -> None:
@@ -55,7 +50,7 @@ def _show(message: Any, category: Any, *others: Any, **options: Any) -> None:
         notes.append(note)
 
 
-Image._decompression_bomb_check = _check_pixels
+Image._decompression_bomb_check = check_pixels
 PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20  # bytes; Pillow's 1 MiB refuses PNG files with large colour profiles
 
 

@@ -7,6 +7,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -47,19 +48,20 @@ def load_frames(source: Source, options: LoadOptions = LOAD_ALL) -> Iterator[Pic
 
     The pixel limit is for all of them together. The file stays open until the iterator is used up or closed.
     """
-    limit = options.max_pixels
     if options.frames != "all":
         yield load(source, options)
         return
-    with _opened(source, limit) as (stream, name), contextlib.ExitStack() as stack:
-        notes: list[str] = []
-        told: set[str] = set()
-        with pillow_errors(name, limit, notes):
-            file = stack.enter_context(contextlib.closing(_file(stream, name, notes)))
-            check_pixels((file.info.width, file.info.height), file.info.frames)
+    notes: list[str] = []
+    told: set[str] = set()
+    errors = partial(pillow_errors, _name(source), options.max_pixels, notes)
+    with contextlib.ExitStack() as stack:
+        with errors():
+            stream = stack.enter_context(_opened(source, options.max_pixels))
+            file = stack.enter_context(contextlib.closing(_file(stream, _name(source), notes)))
+            check_pixels((file.info.width, file.info.height), frames=file.info.frames)
             pictures = file.pictures()
         while True:
-            with pillow_errors(name, limit, notes):  # left again before the caller goes on with another file
+            with errors():  # left again before the caller goes on with another file
                 picture = next(pictures, None)
             if picture is None:
                 return
@@ -72,10 +74,10 @@ def load_frames(source: Source, options: LoadOptions = LOAD_ALL) -> Iterator[Pic
 def _opened_file(
     source: Source, options: LoadOptions, notes: list[str], timed: bool = False
 ) -> Iterator[PillowFile | TiffFile]:
-    limit = options.max_pixels
+    limit, name = options.max_pixels, _name(source)
     with (
-        _opened(source, limit) as (stream, name),
         pillow_errors(name, limit, notes),
+        _opened(source, limit) as stream,
         contextlib.closing(_file(_Timed(stream) if timed else stream, name, notes)) as file,
     ):
         yield file
@@ -108,44 +110,44 @@ class _Timed:
         return getattr(self._stream, name)
 
 
+def _name(source: Source) -> str:
+    """What errors call the source."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else "<stdin>"
+
+
 @contextlib.contextmanager
-def _opened(source: Source, max_pixels: int) -> Iterator[tuple[BinaryIO, str]]:
-    """A seekable stream on `source` and the name that errors call it by; raises ReadError for what cannot be opened.
+def _opened(source: Source, max_pixels: int) -> Iterator[BinaryIO]:
+    """A seekable stream on `source`; raises ReadError for what cannot be opened.
 
     A stream or a pipe is read to its end, at most as much as a picture of `max_pixels` may have.
     """
     if not isinstance(source, (str, os.PathLike)):
-        given = getattr(source, "name", None)
-        name = given if isinstance(given, str) else "<stdin>"
-        yield _whole(source, name, max_pixels), name
+        yield _whole(source, max_pixels)
         return
-    name = os.fspath(source)
     try:
         stream = Path(source).open("rb")  # noqa: SIM115 closed below: an error while decoding is not one of opening
     except (OSError, ValueError) as error:
-        raise ReadError(f"{name}: {_why(error)}") from error
+        raise ReadError(_why(error)) from error
     with stream:
         status = os.fstat(stream.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            yield _whole(stream, name, max_pixels), name
-        elif status.st_size == 0:
-            raise ReadError(f"{name}: the file is empty")
-        else:
-            yield stream, name
+        if stat.S_ISREG(status.st_mode) and status.st_size == 0:
+            raise ReadError("the file is empty")
+        yield stream if stat.S_ISREG(status.st_mode) else _whole(stream, max_pixels)
 
 
-def _whole(stream: BinaryIO, name: str, max_pixels: int) -> BinaryIO:
+def _whole(stream: BinaryIO, max_pixels: int) -> BinaryIO:
     most = max_pixels * _BYTES_PER_PIXEL + _HEADER_BYTES
     try:
         content = stream.read(most + 1)
     except OSError as error:
-        raise ReadError(f"{name}: {_why(error)}") from error
-    except MemoryError as error:
-        raise ReadError(f"{name}: too large for the memory of this machine") from error
+        raise ReadError(_why(error)) from error
     if len(content) > most:
-        raise ReadError(f"{name}: more than {most} bytes, no picture within the pixel limit is that large")
+        raise ReadError(f"more than {most} bytes, no picture within the pixel limit is that large")
     if not content:
-        raise ReadError(f"{name}: no data")
+        raise ReadError("no data")
     return io.BytesIO(content)
 
 

@@ -5,6 +5,7 @@ A block starts with its byte order and the offset of its first directory. A dire
 """
 
 import struct
+from collections.abc import Sequence
 from mmap import mmap
 from typing import NamedTuple
 
@@ -130,21 +131,17 @@ class Block:
             self.put("HII", entry.at + 2, LONG, 1, value)
 
 
-Tag = tuple[int, int, int, bytes]
-"""A tag to be written: (tag, kind, count, bytes of the values)."""
+Tags = dict[int, tuple[int, bytes | Sequence[int]]]
+"""What to write: (kind, values) of each tag; whole numbers, or the bytes of any values."""
 
 
-def numbers_tag(order: str, tag: int, kind: int, *values: int) -> Tag:
-    """A tag of whole numbers of kind SHORT or LONG."""
-    return tag, kind, len(values), struct.pack(f"{order}{len(values)}{_CODES[kind]}", *values)
-
-
-def directory(order: str, tags: list[Tag], at: int) -> bytes:
+def directory(order: str, tags: Tags, at: int) -> bytes:
     """A directory that stands at offset `at`, its long values behind it, and a link to nothing. Not for BigTIFF."""
     rows, values = b"", b""
     behind = at + 2 + 12 * len(tags) + 4
-    for tag, kind, count, raw in sorted(tags):
-        head = struct.pack(order + "HHI", tag, kind, count)
+    for tag, (kind, given) in sorted(tags.items()):
+        raw = given if isinstance(given, bytes) else struct.pack(f"{order}{len(given)}{_CODES[kind]}", *given)
+        head = struct.pack(order + "HHI", tag, kind, len(raw) // _SIZES[kind])
         if len(raw) <= 4:
             rows += head + raw.ljust(4, b"\0")
         else:

@@ -20,7 +20,7 @@ from irestore.images.picture import Info, Metadata, Picture
 from irestore.images.pillow_errors import any_size, check_pixels
 from irestore.images.pillow_file import open_image
 from irestore.images.samples import Decoded, Samples, decode, to_samples
-from irestore.images.tags import LONG, RATIONAL, Block, DamagedTagsError, Table, directory, numbers_tag
+from irestore.images.tags import LONG, RATIONAL, Block, DamagedTagsError, Table, Tags, directory
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 254, 256, 257, 258, 259, 262, 266
 _STRIPS, _CHANNELS, _STRIP_ROWS, _STRIP_BYTES, _PLANAR, _PREDICTOR = 273, 277, 278, 279, 284, 317
@@ -201,7 +201,7 @@ class Page:
             places = self._all(tag)
             each = len(places) // self._planes
             numbers[tag] = places[plane * each : (plane + 1) * each]
-        tags = [numbers_tag(order, tag, LONG, *values) for tag, values in numbers.items()]
+        tags: Tags = {tag: (LONG, values) for tag, values in numbers.items()}
         content = self._block.content
         end = len(content) + len(content) % 2
         head = struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, end)

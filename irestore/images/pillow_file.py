@@ -46,7 +46,7 @@ def open_image(stream: BinaryIO, name: str = "") -> ImageFile.ImageFile:
     stream.seek(0)
     head = stream.read(_HEADER_BYTES)
     stream.seek(0)
-    if head[4:8] == b"ftyp" and (head[8:12] in _HEIC or head[8:12] in _HEIC_OR_AVIF and b"avif" not in head[16:4096]):
+    if head[4:8] == b"ftyp" and (head[8:12] in _HEIC or (head[8:12] in _HEIC_OR_AVIF and b"avif" not in head[16:4096])):
         need("pillow_heif", "HEIC", "heic")
         import_module("pillow_heif").register_heif_opener()
     formats = (*_OPENED, "TGA") if name.lower().endswith(_TGA_SUFFIXES) else _OPENED

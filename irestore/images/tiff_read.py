@@ -59,7 +59,7 @@ class TiffFile:
             height=width if first.turn >= 5 else height,
             frames=len(self._pages),
             depth=16 if first.deep or twelve else 8,
-            has_alpha=first.get(_EXTRA, 0) in (_PREMULTIPLIED, _ALPHA),
+            has_alpha=first.has_alpha,
             file_bytes=len(self._block.content),
             provenance=provenance_of_text(first.raw(PROCESSING_SOFTWARE, []) or b""),
         )
@@ -117,6 +117,10 @@ class Page:
         turn = self.get(ORIENTATION, 1)
         self.turn = turn if 1 <= turn <= 8 else 1
         self._tiled = _TILES in table
+        extras = self._all(_EXTRA)[: max(self.channels - self.inks, 0)]
+        self._alpha_at = next((i for i, kind in enumerate(extras) if kind in (_PREMULTIPLIED, _ALPHA)), -1)
+        self.has_alpha = self._alpha_at >= 0
+        self._premultiplied = self.has_alpha and extras[self._alpha_at] == _PREMULTIPLIED
         self._planes = self.channels if self.get(_PLANAR, 1) == 2 else 1
 
     def get(self, tag: int, default: int) -> int:
@@ -133,15 +137,6 @@ class Page:
         except DamagedTagsError:
             notes.append(f"its tag {tag} is damaged and was not kept")
             return None
-
-    @property
-    def has_alpha(self) -> bool:
-        """Whether one of the extra channels says that it is alpha."""
-        return any(kind in (_PREMULTIPLIED, _ALPHA) for kind in self._extras)
-
-    @property
-    def _extras(self) -> tuple[int, ...]:
-        return self._all(_EXTRA)[: max(self.channels - self.inks, 0)]
 
     @property
     def deep(self) -> bool:
@@ -165,11 +160,10 @@ class Page:
         colour = samples[..., 0] if self.inks == 1 else samples[..., :3]
         if self._photometric == _GREY_INVERTED:
             colour = 65535 - colour
-        places = [i for i, kind in enumerate(self._extras) if kind in (_PREMULTIPLIED, _ALPHA)]
-        if not places:
+        if not self.has_alpha:
             return Decoded(colour)
-        alpha = samples[..., self.inks + places[0]]
-        if self._extras[places[0]] == _PREMULTIPLIED:  # black where alpha is zero
+        alpha = samples[..., self.inks + self._alpha_at]
+        if self._premultiplied:
             divisor = np.maximum(alpha, 1).astype(np.float32)
             colour = to_samples(colour / (divisor if colour.ndim == 2 else divisor[..., None]), 16)
         return Decoded(colour, alpha)

@@ -4,7 +4,6 @@ import dataclasses
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain, islice
 from typing import BinaryIO
 
@@ -19,7 +18,7 @@ from irestore.images.formats import Format, SaveOptions, check_target, row_of
 from irestore.images.metadata import corrected_xmp
 from irestore.images.picture import Metadata, Picture
 from irestore.images.pillow_errors import summary
-from irestore.images.samples import Samples, one_channel, to_samples
+from irestore.images.samples import Raster, Samples, one_channel, to_samples
 from irestore.images.tags import DamagedTagsError
 
 _KINDS = {  # of metadata, as messages call them
@@ -27,14 +26,6 @@ _KINDS = {  # of metadata, as messages call them
     "png_colour": "PNG's colour chunks", "duration": "time of each frame", "loop": "number of repeats",
 }  # fmt: skip
 _SRGB_GAMMA = struct.pack(">I", 45455)
-
-
-@dataclass
-class Raster:
-    """One picture as a format will hold it."""
-
-    samples: Samples  # (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB, (H, W, 4) RGB and alpha
-    metadata: Metadata  # corrected: EXIF with provenance, XMP
 
 
 def encode_frames(pictures: Iterable[Picture], stream: BinaryIO, name: str, options: SaveOptions) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ Camera makers' notes hold offsets from the start of the block, so entries are pa
 that must be added goes into a copy of the first directory at the end of the block.
 """
 
+import contextlib
 import struct
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -159,18 +160,17 @@ def from_tiff(block: Block, table: Table) -> bytes | None:
 
 def _copied(block: Block, table: Table, content: bytearray, depth: int) -> Tags:
     """The tags of a directory; directories below it go into `content`. What cannot be read is left out."""
-    tags: Tags = {}
-    total = len(content)
+    left = _MOST_BYTES_IN_ALL - len(content)
+    fitting = []
     for entry in table.values():
-        try:
-            if entry.tag not in BELOW:
-                total += block.size(entry)
-                if block.size(entry) <= _MOST_BYTES and total <= _MOST_BYTES_IN_ALL and entry.kind < _BIGTIFF_KINDS:
-                    tags[entry.tag] = entry.kind, block.raw(entry)
-            elif depth < len(BELOW):
-                below = _copied(block, block.table(block.number(entry)), content, depth + 1)
-                tags[entry.tag] = LONG, (len(content),)
-                content += directory(block.order, below, len(content))
-        except DamagedTagsError:
-            continue
+        size = block.size(entry)
+        if entry.tag not in BELOW and entry.kind < _BIGTIFF_KINDS and size <= min(_MOST_BYTES, left):
+            fitting.append(entry)
+            left -= size
+    tags = block.readable(fitting)
+    for tag in BELOW & table.keys() if depth < len(BELOW) else ():
+        with contextlib.suppress(DamagedTagsError):
+            below = _copied(block, block.table(block.number(table[tag])), content, depth + 1)
+            tags[tag] = LONG, (len(content),)
+            content += directory(block.order, below, len(content))
     return tags

@@ -16,7 +16,7 @@ from irestore.errors import UsageError
 from irestore.images.exif import provenance_of, provenance_of_text
 
 if TYPE_CHECKING:
-    from irestore.images.encoders import Raster
+    from irestore.images.samples import Raster
 
 MAX_PIXELS = 200_000_000
 """The most pixels that are decoded unless asked: a 200-megapixel photograph passes, a decompression bomb does not."""

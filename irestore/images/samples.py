@@ -62,6 +62,14 @@ class Decoded:
         )
 
 
+@dataclass
+class Raster:
+    """One picture as a format will hold it."""
+
+    samples: Samples  # (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB, (H, W, 4) RGB and alpha
+    metadata: Metadata  # corrected: EXIF with provenance, XMP
+
+
 def _turned(samples: Samples, orientation: int) -> Samples:
     if orientation in (5, 6, 7, 8):
         samples = samples.swapaxes(0, 1)

@@ -4,8 +4,9 @@ A block starts with its byte order and the offset of its first directory. A dire
 (tag, kind, count, value or the offset of the values), and the offset of the next directory. BigTIFF has wider numbers.
 """
 
+import contextlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from mmap import mmap
 from typing import NamedTuple
 
@@ -32,6 +33,10 @@ class Entry(NamedTuple):
 
 Table = dict[int, Entry]
 """A directory: its entries by tag."""
+
+
+Tags = dict[int, tuple[int, bytes | Sequence[int]]]
+"""What to write: (kind, values) of each tag; whole numbers, or the bytes of any values."""
 
 
 class Block:
@@ -111,6 +116,14 @@ class Block:
             raise DamagedTagsError(f"tag {entry.tag} has no readable values")
         return bytes(self.content[start : start + size])
 
+    def readable(self, entries: Iterable[Entry]) -> Tags:
+        """The entries whose values can be read, to be written elsewhere."""
+        tags: Tags = {}
+        for entry in entries:
+            with contextlib.suppress(DamagedTagsError):
+                tags[entry.tag] = entry.kind, self.raw(entry)
+        return tags
+
     def numbers(self, entry: Entry) -> tuple[int, ...]:
         """The values of an entry of whole numbers."""
         if entry.kind not in _CODES:
@@ -129,10 +142,6 @@ class Block:
             self.put("HH", entry.at + 8, value, 0)
         else:
             self.put("HII", entry.at + 2, LONG, 1, value)
-
-
-Tags = dict[int, tuple[int, bytes | Sequence[int]]]
-"""What to write: (kind, values) of each tag; whole numbers, or the bytes of any values."""
 
 
 def directory(order: str, tags: Tags, at: int) -> bytes:

@@ -7,16 +7,13 @@ to, makers' notes too, stays in place. The pages follow, the first with all tags
 import struct
 import zlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from irestore.errors import WriteError
 from irestore.images.exif import BELOW, ORIENTATION, ratio
 from irestore.images.picture import Metadata
-from irestore.images.samples import Samples
-from irestore.images.tags import LONG, RATIONAL, SHORT, UNDEFINED, Block, DamagedTagsError, Tags, directory
-
-if TYPE_CHECKING:
-    from irestore.images.encoders import Raster
+from irestore.images.samples import Raster, Samples
+from irestore.images.tags import LONG, RATIONAL, SHORT, UNDEFINED, Block, Tags, directory
 
 _EMPTY = b"II*\0\x08\0\0\0"
 _STRIP_BYTES = 2**20  # before compression
@@ -26,7 +23,7 @@ _BYTE = 1
 _STRUCTURE = {254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 338, 339}
 
 
-def write(rasters: Iterable["Raster"], stream: BinaryIO) -> None:
+def write(rasters: Iterable[Raster], stream: BinaryIO) -> None:
     """Write pages, one in memory at a time, into an empty stream; raises WriteError over 4 GiB."""
     link = 4  # where the offset of the next directory is to be written
     order = "<"
@@ -102,12 +99,6 @@ def _described(metadata: Metadata, order: str, first: bool) -> Tags:
 def _exif_tags(exif: bytes, order: str, first: bool) -> Tags:
     """The tags of an EXIF block's first directory; those that point into the block for the first page only."""
     block = Block(exif)
-    tags: Tags = {}
-    for entry in block.table(block.first).values():
-        if entry.tag in _STRUCTURE or (entry.tag in BELOW and not first) or block.order != order:
-            continue
-        try:
-            tags[entry.tag] = entry.kind, block.raw(entry)
-        except DamagedTagsError:
-            continue  # its values lie outside the block: there is nothing to keep
-    return tags
+    unwanted = _STRUCTURE if first else _STRUCTURE | BELOW
+    entries = block.table(block.first).values() if block.order == order else ()
+    return block.readable(entry for entry in entries if entry.tag not in unwanted)

@@ -6,8 +6,9 @@ import io
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,28 +30,28 @@ _PROBE_SECONDS = 2  # of computing: no header that is meant well takes as long
 
 def probe(source: Source, options: LoadOptions = LOAD) -> Info:
     """What the header says, without decoding pixels; raises ReadError as `load` would for what a header can tell."""
-    with _opened_file(source, options, [], timed=True) as file:
+    name, limit = _name(source), options.max_pixels
+    with (
+        pillow_errors(name, limit, []),
+        _opened(source, limit) as stream,
+        contextlib.closing(_file(_Timed(stream), name, [])) as file,
+    ):
         return file.info
 
 
 def load(source: Source, options: LoadOptions = LOAD) -> Picture:
     """The one picture in a file, or the first of several where `options.frames` is "first"; raises ReadError."""
-    notes: list[str] = []
-    with _opened_file(source, options, notes) as file:
-        if file.info.frames > 1 and options.frames != "first":
-            raise ReadError(f"has {file.info.frames} frames or pages; choose the first or all of them")
-        picture = next(file.pictures())
-    return dataclasses.replace(picture, notes=tuple(dict.fromkeys(notes)))
+    if options.frames == "all":
+        options = dataclasses.replace(options, frames="error")
+    with contextlib.closing(load_frames(source, options)) as pictures:
+        return next(pictures)
 
 
-def load_frames(source: Source, options: LoadOptions = LOAD_ALL) -> Iterator[Picture]:
+def load_frames(source: Source, options: LoadOptions = LOAD_ALL) -> Generator[Picture, None, None]:
     """Every frame or page of a file, one at a time, as `options.frames` allows; raises ReadError.
 
     The pixel limit is for all of them together. The file stays open until the iterator is used up or closed.
     """
-    if options.frames != "all":
-        yield load(source, options)
-        return
     notes: list[str] = []
     told: set[str] = set()
     errors = partial(pillow_errors, _name(source), options.max_pixels, notes)
@@ -58,8 +59,12 @@ def load_frames(source: Source, options: LoadOptions = LOAD_ALL) -> Iterator[Pic
         with errors():
             stream = stack.enter_context(_opened(source, options.max_pixels))
             file = stack.enter_context(contextlib.closing(_file(stream, _name(source), notes)))
-            check_pixels((file.info.width, file.info.height), frames=file.info.frames)
-            pictures = file.pictures()
+            info = file.info
+            if info.frames > 1 and options.frames == "error":
+                raise ReadError(f"has {info.frames} frames or pages; choose the first or all of them")
+            count = info.frames if options.frames == "all" else 1
+            check_pixels((info.width, info.height), frames=count)
+            pictures = islice(file.pictures(), count)
         while True:
             with errors():  # left again before the caller goes on with another file
                 picture = next(pictures, None)
@@ -68,19 +73,6 @@ def load_frames(source: Source, options: LoadOptions = LOAD_ALL) -> Iterator[Pic
             fresh = tuple(note for note in dict.fromkeys(notes) if note not in told)
             told.update(fresh)
             yield dataclasses.replace(picture, notes=fresh)
-
-
-@contextlib.contextmanager
-def _opened_file(
-    source: Source, options: LoadOptions, notes: list[str], timed: bool = False
-) -> Iterator[PillowFile | TiffFile]:
-    limit, name = options.max_pixels, _name(source)
-    with (
-        pillow_errors(name, limit, notes),
-        _opened(source, limit) as stream,
-        contextlib.closing(_file(_Timed(stream) if timed else stream, name, notes)) as file,
-    ):
-        yield file
 
 
 def _file(stream: Any, name: str, notes: list[str]) -> PillowFile | TiffFile:

@@ -66,7 +66,8 @@ def _write(frames: list[Raster], stream: BinaryIO, row: Format, options: SaveOpt
     if row.pillow == "GIF":
         notes += _lost_in_gif(images)
     if len(frames) > 1:
-        images = alike(images)
+        if len({image.mode for image in images}) > 1:  # Pillow's encoders take that of the first for all
+            images = [image.convert("RGBA") for image in images]
         chosen |= {"save_all": True, "append_images": images[1:]}
         chosen["duration"] = [round(frame.metadata.duration or 0) for frame in frames]
         if metadata.loop is not None and not (row.pillow == "GIF" and metadata.loop == 1):
@@ -77,15 +78,6 @@ def _write(frames: list[Raster], stream: BinaryIO, row: Format, options: SaveOpt
         raise  # of the disk, mostly: the caller knows the file
     except Exception as error:  # encoders raise nearly anything for what they cannot write
         raise WriteError(f"cannot be written as {row.pillow} ({summary(error)})") from error
-
-
-def alike(images: list[Image.Image]) -> list[Image.Image]:
-    """The images in one mode that holds them all: Pillow's encoders take that of the first for all."""
-    modes = {image.mode for image in images}
-    if len(modes) == 1:
-        return images
-    colour, alpha = any("RGB" in mode for mode in modes), any("A" in mode for mode in modes)
-    return [image.convert(("RGB" if colour else "L") + ("A" if alpha else "")) for image in images]
 
 
 def _lost_in_gif(images: list[Image.Image]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Files made to harm cost little: 2 s at most to look at, lies about sizes are found out, nothing leaks elsewhere."""
 
+import contextlib
 import io
 import re
 import struct
@@ -9,6 +10,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,27 @@ def test_tiff_directories_cost_little(byte: int) -> None:
             probe(io.BytesIO(content))
 
     assert seconds_of(look) < SECONDS
+
+
+@pytest.mark.parametrize("tag", [258, 11, 338, 254, 339])
+def test_tiff_tags_of_many_values_cost_little(tag: int, tmp_path: Path) -> None:
+    """A file with a hole in it is large for nothing."""
+    path = tmp_path / "large.tif"
+    rows = {256: 8, 257: 8, 258: 16, 262: 1, 277: 1}
+    table = b"".join(struct.pack("<HHII", each, 3, 1, value) for each, value in sorted(rows.items()) if each != tag)
+    many = struct.pack("<HHII", tag, 3, 2**27, 1000)
+    count = table.count(b"\x03\0\1\0") + 1
+    path.write_bytes(
+        b"II*\0\x08\0\0\0" + struct.pack("<H", count) + (many + table if tag < 256 else table + many) + bytes(4)
+    )
+    with path.open("r+b") as stream:
+        stream.truncate(2**28 + 2000)
+
+    def look() -> None:
+        with contextlib.suppress(ReadError):
+            assert probe(path).width == 8
+
+    assert seconds_of(look) < SECONDS / 4
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ that must be added goes into a copy of the first directory at the end of the blo
 import contextlib
 import struct
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from irestore.images.tags import ASCII, LONG, RATIONAL, Block, DamagedTagsError, Table, Tags, directory
+from irestore.images.tags import ASCII, LONG, RATIONAL, Block, DamagedTagsError, Entry, Table, Tags, directory
 
 PROCESSING_SOFTWARE, ORIENTATION = 0x000B, 0x0112
 BELOW = frozenset({0x8769, 0x8825, 0xA005})
@@ -33,7 +33,7 @@ CARRIED = _DESCRIPTIVE | BELOW
 T = TypeVar("T")
 
 
-def _found(exif: bytes | None, tag: int, read: Callable[[Block, Any], T]) -> T | None:
+def _found(exif: bytes | None, tag: int, read: Callable[[Block, Entry], T]) -> T | None:
     """What `read` makes of a tag in the first directory; None where it is not there or the block is damaged."""
     try:
         block = Block(exif or b"")

@@ -107,12 +107,12 @@ class Block:
         """Bytes of the values of an entry, 0 for a kind that nobody knows."""
         return _SIZES.get(entry.kind, 0) * entry.count
 
-    def raw(self, entry: Entry) -> bytes:
+    def raw(self, entry: Entry, most_bytes: int = 2**31) -> bytes:
         """The bytes of the values of an entry, in the block's byte order."""
         size = self.size(entry)
         inline = entry.at + self._entry_bytes - self._value_bytes
         start = inline if size <= self._value_bytes else self.get(self._number, inline)
-        if size == 0 or start + size > len(self.content):
+        if not 0 < size <= most_bytes or start + size > len(self.content):
             raise DamagedTagsError(f"tag {entry.tag} has no readable values")
         return bytes(self.content[start : start + size])
 
@@ -124,16 +124,14 @@ class Block:
                 tags[entry.tag] = entry.kind, self.raw(entry)
         return tags
 
-    def numbers(self, entry: Entry) -> tuple[int, ...]:
+    def numbers(self, entry: Entry, most_bytes: int = 2**16) -> tuple[int, ...]:
         """The values of an entry of whole numbers."""
         if entry.kind not in _CODES:
             raise DamagedTagsError(f"tag {entry.tag} has no whole numbers")
-        return struct.unpack(f"{self.order}{entry.count}{_CODES[entry.kind]}", self.raw(entry))
+        return struct.unpack(f"{self.order}{entry.count}{_CODES[entry.kind]}", self.raw(entry, most_bytes))
 
     def number(self, entry: Entry) -> int:
-        """The first value of an entry that has few, all of them whole numbers."""
-        if entry.count > _MOST_ENTRIES:
-            raise DamagedTagsError(f"tag {entry.tag} has {entry.count} values")
+        """The first value of an entry of whole numbers."""
         return self.numbers(entry)[0]
 
     def set_number(self, entry: Entry, value: int) -> None:

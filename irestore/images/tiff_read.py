@@ -61,7 +61,7 @@ class TiffFile:
             depth=16 if first.deep or twelve else 8,
             has_alpha=first.has_alpha,
             file_bytes=len(self._block.content),
-            provenance=provenance_of_text(first.raw(PROCESSING_SOFTWARE, []) or b""),
+            provenance=provenance_of_text(first.raw(PROCESSING_SOFTWARE, [], most_bytes=2**16) or b""),
         )
 
     def close(self) -> None:
@@ -130,10 +130,10 @@ class Page:
     def _all(self, tag: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
         return self._block.numbers(self._table[tag]) if tag in self._table else default
 
-    def raw(self, tag: int, notes: list[str]) -> bytes | None:
+    def raw(self, tag: int, notes: list[str], most_bytes: int = 2**31) -> bytes | None:
         """The bytes of a tag, None where it is not there; a note where it is damaged."""
         try:
-            return self._block.raw(self._table[tag]) if tag in self._table else None
+            return self._block.raw(self._table[tag], most_bytes) if tag in self._table else None
         except DamagedTagsError:
             notes.append(f"its tag {tag} is damaged and was not kept")
             return None
@@ -192,7 +192,7 @@ class Page:
         if self._tiled:
             numbers[_TILE_WIDTH] = (self.get(_TILE_WIDTH, 0) * wide,)
         for tag in (_TILES, _TILE_BYTES) if self._tiled else (_STRIPS, _STRIP_BYTES):
-            places = self._all(tag)
+            places = self._block.numbers(self._table[tag], most_bytes=2**31) if tag in self._table else ()
             each = len(places) // self._planes
             numbers[tag] = places[plane * each : (plane + 1) * each]
         tags: Tags = {tag: (LONG, values) for tag, values in numbers.items()}

@@ -1,11 +1,11 @@
 """The border to Pillow's decoders: files that strangers made go in, a picture or a ReadError comes out.
 
 Pillow's pixel limit and Python's warning filters belong to the whole process, but pictures are read in several threads
-at once. So nothing is set for one picture and put back: two hooks, set once, look up what the thread at hand asked for.
+at once. So nothing is set for one picture and put back: hooks, set once, look up what the thread at hand asked for.
 """
 
 import math
-import re
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -24,10 +24,22 @@ class _Asked(threading.local):
     notes: list[str] | None = None
 
 
-_asked = _Asked()
+class _Warnings:
+    """Stands for the module `warnings` in Pillow's modules: what they say of a picture goes to its reader's notes."""
+
+    def warn(self, message: Any, category: type[Warning] | None = None, stacklevel: int = 1, **options: Any) -> None:
+        notes = _asked.notes
+        if notes is None or category not in (None, UserWarning):
+            warnings.warn(message, category, stacklevel + 1, **options)
+        elif (note := summary(message)) not in notes:
+            notes.append(note)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(warnings, name)
+
+
+_asked, _warnings = _Asked(), _Warnings()
 _pillows_check = Image._decompression_bomb_check
-_FILTER: Any = ("always", None, UserWarning, re.compile("PIL|pillow_"), 0)
-_shown_before = warnings.showwarning
 
 
 def check_pixels(size: tuple[int, int], *, frames: int = 1, **others: Any) -> None:
@@ -42,31 +54,22 @@ def check_pixels(size: tuple[int, int], *, frames: int = 1, **others: Any) -> No
         )
 
 
-def _show(message: Any, category: Any, *others: Any, **options: Any) -> None:
-    notes = _asked.notes
-    if notes is None or category is not UserWarning:
-        _shown_before(message, category, *others, **options)
-    elif (note := summary(message)) not in notes:
-        notes.append(note)
+def set_hooks() -> None:
+    """Have Pillow's modules, and those that add formats to it, ask here. Again after the import of such a module."""
+    Image._decompression_bomb_check = check_pixels
+    PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20  # bytes; Pillow's 1 MiB refuses PNG files with large colour profiles
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in ("PIL", "pillow_heif", "pillow_jxl") and hasattr(module, "warnings"):
+            vars(module)["warnings"] = _warnings
 
 
-Image._decompression_bomb_check = check_pixels
-PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20  # bytes; Pillow's 1 MiB refuses PNG files with large colour profiles
-
-
-def _set_hooks() -> None:
-    """Have Pillow's warnings come here, in front of filters that were added meanwhile."""
-    global _shown_before
-    if warnings.showwarning is not _show:
-        _shown_before, warnings.showwarning = warnings.showwarning, _show
-    if list(warnings.filters[:1]) != [_FILTER]:
-        warnings.filterwarnings("always", category=UserWarning, module=_FILTER[3].pattern)
+Image.init()
+set_hooks()
 
 
 @contextmanager
 def pillow_errors(name: str, max_pixels: int, notes: list[str]) -> Iterator[None]:
     """Inside, Pillow obeys `max_pixels`, its warnings become notes, and whatever it raises becomes a ReadError."""
-    _set_hooks()
     _asked.max_pixels, _asked.notes = max_pixels, notes
     try:
         yield

@@ -15,6 +15,7 @@ from irestore.images.exif import orientation, provenance_of, provenance_of_text
 from irestore.images.formats import FORMATS
 from irestore.images.metadata import exif_of, read_metadata
 from irestore.images.picture import Info, Metadata, Picture
+from irestore.images.pillow_errors import set_hooks
 from irestore.images.samples import Decoded, decode, to_samples
 
 # Formats with a signature. Not EPS (it runs Ghostscript), nor formats whose openers guess: TGA only by its suffix.
@@ -50,7 +51,6 @@ def open_image(stream: BinaryIO, name: str = "") -> ImageFile.ImageFile:
         need("pillow_heif", "HEIC", "heic")
         import_module("pillow_heif").register_heif_opener()
     formats = (*_OPENED, "TGA") if name.lower().endswith(_TGA_SUFFIXES) else _OPENED
-    Image.init()
     try:
         return Image.open(stream, formats=[known for known in formats if known in Image.OPEN])
     except UnidentifiedImageError as error:
@@ -66,6 +66,7 @@ def need(module: str, kind: str, extra: str) -> None:
         import_module(module)
     except ImportError as error:
         raise ReadError(f"reading {kind} needs an extra: pip install 'irestore[{extra}]'") from error
+    set_hooks()
 
 
 class PillowFile:

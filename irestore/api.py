@@ -12,7 +12,7 @@ from irestore import weights
 from irestore.batch.restorer import Restorer
 from irestore.devices import pick
 from irestore.errors import UsageError
-from irestore.images.memory import PillowImage, from_array, from_pillow, to_array, to_pillow
+from irestore.images.samples import PillowImage, from_array, from_pillow, to_array, to_pillow
 from irestore.models.network import Network
 from irestore.runner import Settings
 from irestore.runner import restore as restore_tensor

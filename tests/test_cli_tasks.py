@@ -163,7 +163,7 @@ def test_results_say_who_made_them_and_are_known_again(
         write_picture(here / name)
     everything = ["sr", "--weights", str(weights), "-r", "."]
     assert main(everything) == 0
-    tag = images.read_provenance(here / "a_x2.png")
+    tag = images.probe(here / "a_x2.png").provenance
     assert tag is not None
     assert tag.startswith("irestore/")
     assert " model=tiny weights=sha256:" in tag

@@ -90,7 +90,7 @@ def test_cmyk_goes_through_its_profile(kind: str) -> None:
     assert green > red + 0.2
     assert green > blue + 0.2, "cyan by the plain formula has as much blue as green"
     assert found.metadata.icc is None
-    assert found.notes == ()
+    assert found.notes == ("its CMYK colours were converted to sRGB",)
 
 
 def test_cmyk_without_a_profile_is_named() -> None:

@@ -9,7 +9,7 @@ from image_samples import noise, picture
 from PIL import Image
 
 from irestore.errors import ReadError, UsageError
-from irestore.images import LoadOptions, Metadata, SaveOptions, encode, load, probe, read_provenance
+from irestore.images import LoadOptions, Metadata, SaveOptions, encode, load, probe
 from irestore.images.jxl import header
 
 HEIC_START = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40)
@@ -31,7 +31,7 @@ def test_a_missing_extra_is_named(content: bytes, module: str, message: str, mon
 
 def test_a_missing_extra_is_named_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_jxl", None)
-    with pytest.raises(UsageError, match=r"writing JPEG XL needs an extra: pip install 'irestore\[jxl\]'"):
+    with pytest.raises(UsageError, match=r"writing jxl needs an extra: pip install 'irestore\[jxl\]'"):
         encode(picture(4, 4), "jxl")
 
 
@@ -46,9 +46,8 @@ class TestJpegXl:
     )
     def test_header_is_known_before_decoding(self, size: tuple[int, int]) -> None:
         content = encode(picture(*size), "jxl")
-        found = header(content)
-        assert found is not None
-        assert (found.height, found.width, found.animated, found.depth) == (*size, False, 8)
+        found, depth = header(io.BytesIO(content))
+        assert (found.height, found.width, depth) == (*size, 8)
         assert (probe(io.BytesIO(content)).height, probe(io.BytesIO(content)).width) == size
 
     def test_a_bomb_is_not_decoded(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +57,7 @@ class TestJpegXl:
             raise AssertionError("decoded")
 
         monkeypatch.setattr("pillow_jxl.JpegXLImagePlugin.Decoder", never)
-        with pytest.raises(ReadError, match="600 pixels are more than the 599 allowed"):
+        with pytest.raises(ReadError, match="30 x 20 pixels are more than the 599 allowed"):
             load(io.BytesIO(content), LoadOptions(max_pixels=599))
 
     def test_an_animation_is_refused(self) -> None:
@@ -66,23 +65,21 @@ class TestJpegXl:
         bits = "1" + "00000" + "000" + "00000" + "0" + "1" + "000" + "0" + "0" + "1"
         value = int(bits[::-1], 2)
         content = b"\xff\x0a" + value.to_bytes(4, "little") + bytes(40)
-        assert header(content) == header(content[:8])
         with pytest.raises(ReadError, match="animated JPEG XL"):
             load(io.BytesIO(content))
 
     def test_what_is_no_jpeg_xl_has_no_header(self) -> None:
         for content in (b"", b"\xff", b"\xff\x0a", JXL_START[:3], b"\x89PNG", b"\x00\x00\x00\x0cJXL \x0d\x0a\x87\x0a"):
-            assert header(content) is None
+            with pytest.raises(ReadError, match=r"JPEG XL .* damaged"):
+                header(io.BytesIO(content))
 
     def test_metadata_travel(self) -> None:
         block = Image.Exif()
         block[0x010F] = "Abc"
         given = picture(8, 8, metadata=Metadata(exif=block.tobytes().removeprefix(b"Exif\0\0")))
         content = encode(given, "jxl", SaveOptions(provenance="irestore/1 test"))
-        assert header(content) == header(encode(given, "jxl", SaveOptions(metadata="strip")))
-        assert read_provenance(io.BytesIO(content)) == "irestore/1 test"
-        assert read_provenance(io.BytesIO(encode(given, "jxl"))) is None
-        assert read_provenance(io.BytesIO(JXL_START)) is None
+        assert probe(io.BytesIO(content)).provenance == "irestore/1 test"
+        assert probe(io.BytesIO(encode(given, "jxl"))).provenance is None
         exif = Image.Exif()
         exif.load(load(io.BytesIO(content)).metadata.exif or b"")
         assert exif[0x010F] == "Abc"

@@ -17,7 +17,6 @@ from irestore.images import (
     load,
     probe,
     provenance,
-    read_provenance,
     save,
 )
 
@@ -126,10 +125,10 @@ class TestEveryFormat:
     def test_provenance_is_found_again(self, name: str, metadata: str) -> None:
         tag = provenance("0.1.0", "heart-x2", "ab" * 32)
         content = written(name, SaveOptions(provenance=tag, metadata=metadata))  # type: ignore[arg-type]
-        assert read_provenance(io.BytesIO(content)) == tag
-        assert read_provenance(io.BytesIO(written(name))) is None
+        assert probe(io.BytesIO(content)).provenance == tag
+        assert probe(io.BytesIO(written(name))).provenance is None
         again = encode(load(io.BytesIO(content)), name.removesuffix("16"))
-        assert read_provenance(io.BytesIO(again)) is None, "a copy without a tag of its own must not carry the old one"
+        assert probe(io.BytesIO(again)).provenance is None, "a copy without a tag of its own must not carry the old one"
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -157,15 +156,15 @@ def test_damaged_exif_is_dropped_with_a_word(tmp_path: Path) -> None:
             picture(4, 4, metadata=Metadata(exif=content)), tmp_path / "a.png", SaveOptions(provenance="irestore/1")
         )
         assert notes == ("its EXIF is damaged and was not kept",)
-        assert read_provenance(tmp_path / "a.png") == "irestore/1"
+        assert probe(tmp_path / "a.png").provenance == "irestore/1"
 
 
 def test_what_jpeg_cannot_hold_is_dropped_with_a_word(tmp_path: Path) -> None:
     metadata = Metadata(exif=exif() + bytes(70_000), xmp=XMP + b" " * 70_000, iptc=bytes(70_000))
     notes = save(picture(8, 8, metadata=metadata), tmp_path / "a.jpg", SaveOptions(provenance="irestore/1"))
     assert [note.split()[1] for note in notes] == ["EXIF", "XMP", "IPTC"]
-    assert read_provenance(tmp_path / "a.jpg") == "irestore/1"
-    assert save(picture(8, 8, metadata=metadata), tmp_path / "a.png") == ()
+    assert probe(tmp_path / "a.jpg").provenance == "irestore/1"
+    assert save(picture(8, 8, metadata=metadata), tmp_path / "a.png") == ("not kept, since png cannot hold it: IPTC",)
     assert load(tmp_path / "a.png").metadata.xmp == XMP.replace(b">12<", b">8<") + b" " * 70_000
 
 
@@ -277,9 +276,9 @@ def test_webp_stays_lossless_or_not(lossless: bool) -> None:
 
 def test_a_gif_has_its_tag_in_a_comment() -> None:
     tagged_gif = encode(picture(4, 4), "gif", SaveOptions(provenance="irestore/1 test"))
-    assert read_provenance(io.BytesIO(tagged_gif)) == "irestore/1 test"
+    assert probe(io.BytesIO(tagged_gif)).provenance == "irestore/1 test"
     again = encode(load(io.BytesIO(tagged_gif)), "gif")
-    assert read_provenance(io.BytesIO(again)) is None
+    assert probe(io.BytesIO(again)).provenance is None
     assert b"irestore/" not in again
 
 
@@ -293,11 +292,6 @@ def test_a_resolution_that_the_file_does_not_tell_is_not_invented() -> None:
         Image.new("RGB", (4, 4)).save(stream, "JPEG", exif=said, **options)
         stream.seek(0)
         assert load(stream).metadata.dpi == expected
-
-
-def test_no_tag_in_what_cannot_be_read(tmp_path: Path) -> None:
-    assert read_provenance(tmp_path / "gone.png") is None
-    assert read_provenance(io.BytesIO(b"no picture")) is None
 
 
 def test_png_texts_of_other_tools_are_kept() -> None:

@@ -1,47 +1,45 @@
 """File <-> picture, with nothing lost on the way. The only part of irestore that imports Pillow.
 
-Names are imported when they are used, so that `--help` and completion wait for neither NumPy nor Pillow.
+What needs NumPy or Pillow is imported when it is used, so that `--help` and completion wait for neither.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from .alpha import fill_transparent, resize_alpha
-    from .formats import FORMATS, check_target, default_format, format_of, target_format
-    from .metadata import provenance
-    from .options import MAX_PIXELS, LoadOptions, SaveOptions
-    from .picture import Info, JpegTables, Metadata, Picture
-    from .read import load, load_frames, probe, read_provenance
-    from .write import encode, save, save_frames
+from irestore.images.exif import provenance
+from irestore.images.formats import (
+    FORMATS,
+    MAX_PIXELS,
+    LoadOptions,
+    SaveOptions,
+    check_target,
+    default_format,
+    format_of,
+    target_format,
+)
 
-_HOMES = {
-    "alpha": ("fill_transparent", "resize_alpha"),
-    "formats": ("FORMATS", "check_target", "default_format", "format_of", "target_format"),
-    "metadata": ("provenance",),
-    "options": ("MAX_PIXELS", "LoadOptions", "SaveOptions"),
-    "picture": ("Info", "JpegTables", "Metadata", "Picture"),
-    "read": ("load", "load_frames", "probe", "read_provenance"),
-    "write": ("encode", "save", "save_frames"),
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
+if TYPE_CHECKING:
+    from irestore.images.colour import fill_transparent, resize_alpha
+    from irestore.images.picture import Info, JpegTables, Metadata, Picture
+    from irestore.images.read import load, load_frames, probe
+    from irestore.images.write import encode, save, save_frames
 
 __all__ = [  # noqa: RUF022 grouped by what they are for
     "load", "load_frames", "probe", "LoadOptions", "MAX_PIXELS",
     "save", "save_frames", "encode", "SaveOptions",
     "FORMATS", "format_of", "default_format", "target_format", "check_target",
     "Picture", "Metadata", "JpegTables", "Info",
-    "fill_transparent", "resize_alpha",
-    "provenance", "read_provenance",
+    "fill_transparent", "resize_alpha", "provenance",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value  # found at once the next time
-    return value
+    if name in __all__:
+        for module in ("picture", "colour", "read", "write"):
+            home = import_module(f"{__name__}.{module}")
+            if hasattr(home, name):
+                return getattr(home, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,26 +1,31 @@
-"""From sheets to the bytes of each format."""
+"""From pictures to the bytes of each format."""
 
+import dataclasses
 import struct
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
-from typing import Any, BinaryIO
+import zlib
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import BinaryIO
 
-from PIL import Image, PngImagePlugin
+import numpy as np
+from PIL import Image
 
-from ..errors import UsageError, WriteError
-from . import png, tiff_write
-from .border import need_jxl, one_line
-from .exif import provenance_of, provenance_of_text
-from .formats import FORMATS
-from .options import SaveOptions
-from .picture import Metadata, Picture
-from .sheet import Sheet, sheet
+from irestore.errors import UsageError, WriteError
+from irestore.images import png, tiff_write
+from irestore.images.colour import flattened, parse_colour, profile_space, to_srgb
+from irestore.images.exif import corrected, tells_resolution
+from irestore.images.formats import Format, SaveOptions, check_target, row_of
+from irestore.images.metadata import corrected_xmp
+from irestore.images.picture import Metadata, Picture
+from irestore.images.pillow_errors import summary
+from irestore.images.samples import Raster, Samples, one_channel, to_samples
+from irestore.images.tags import DamagedTagsError
 
-DEFAULT_QUALITY = {"jpg": 95, "webp": 90, "avif": 85, "jxl": 90}
-LEAST_KEPT_QUALITY = 90
-"""A JPEG is compressed as it was, but no more strongly than this: what was restored must survive its saving."""
-
-_XMP_KEY = b"XML:com.adobe.xmp"
+_KINDS = {  # of metadata, as messages call them
+    "exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "text": "texts", "comment": "comment", "dpi": "resolution",
+    "png_colour": "PNG's colour chunks", "duration": "time of each frame", "loop": "number of repeats",
+}  # fmt: skip
+_SRGB_GAMMA = struct.pack(">I", 45455)
 
 
 def encode_frames(pictures: Iterable[Picture], stream: BinaryIO, name: str, options: SaveOptions) -> tuple[str, ...]:
@@ -30,144 +35,134 @@ def encode_frames(pictures: Iterable[Picture], stream: BinaryIO, name: str, opti
     encoded, OSError where `stream` cannot be written, and whatever taking the pictures raises.
     """
     notes: list[str] = []
-    _encode((sheet(picture, name, options, notes) for picture in pictures), stream, name, options)
+    pictures = iter(pictures)
+    first = list(islice(pictures, 2))
+    row, several = row_of(name), len(first) == 2
+    if not first:
+        raise UsageError("no picture to write")
+    if several and not row.frames:
+        raise UsageError(f"{name} holds one frame, the picture has several; choose png, gif, webp, avif or tiff")
+    try:
+        rasters = (_raster(picture, name, options, several, notes) for picture in chain(first, pictures))
+        if row.encoder is None:
+            tiff_write.write(rasters, stream)
+        else:
+            _write(list(rasters), stream, row, options, notes)
+    except MemoryError as error:
+        raise WriteError("too large for the memory of this machine") from error
     return tuple(dict.fromkeys(notes))
 
 
-def _encode(sheets: Iterator[Sheet], stream: BinaryIO, name: str, options: SaveOptions) -> None:
-    first = next(sheets, None)
-    if first is None:
-        raise UsageError("no picture to write")
-    if name == "tiff":
-        tiff_write.write(chain([first], sheets), stream)
-        return
-    second = next(sheets, None)
-    if second is None:
-        _ENCODERS[name](first, [], stream, options)
-    elif not FORMATS[name].frames:
-        raise UsageError(f"{name} holds one frame, the picture has several; choose png, gif, webp, avif or tiff")
-    else:
-        _ENCODERS[name](first, [second, *sheets], stream, options)
-
-
-def _save(ready: Sheet, rest: list[Sheet], stream: BinaryIO, pillow: str, **options: Any) -> None:
-    """Through Pillow, with timing where there are several frames."""
-    metadata = ready.metadata
-    image, *others = alike([each.image for each in (ready, *rest)])
-    options = {"icc_profile": metadata.icc or b"", "exif": metadata.exif or b""} | options
+def _write(frames: list[Raster], stream: BinaryIO, row: Format, options: SaveOptions, notes: list[str]) -> None:
+    assert row.encoder is not None
+    metadata = frames[0].metadata
+    chosen = {"icc_profile": metadata.icc or b"", "exif": metadata.exif or b""} | row.encoder(frames, options)
     if metadata.dpi:
-        options["dpi"] = metadata.dpi
-    if rest:
-        options |= {"save_all": True, "append_images": others}
-        options["duration"] = [round(each.metadata.duration or 0) for each in (ready, *rest)]
-        if metadata.loop is not None and not (pillow == "GIF" and metadata.loop == 1):
-            options["loop"] = metadata.loop
+        chosen["dpi"] = metadata.dpi
+    if frames[0].samples.itemsize == 2:  # which Pillow cannot write
+        png.write(frames[0].samples, stream, [*_png_chunks(metadata), *(each[:2] for each in chosen["pnginfo"].chunks)])
+        return
+    images = [Image.fromarray(np.ascontiguousarray(frame.samples)) for frame in frames]
+    if row.pillow == "GIF":
+        notes += _lost_in_gif(images)
+    if len(frames) > 1:
+        if len({image.mode for image in images}) > 1:  # Pillow's encoders take that of the first for all
+            images = [image.convert("RGBA") for image in images]
+        chosen |= {"save_all": True, "append_images": images[1:]}
+        chosen["duration"] = [round(frame.metadata.duration or 0) for frame in frames]
+        if metadata.loop is not None and not (row.pillow == "GIF" and metadata.loop == 1):
+            chosen["loop"] = metadata.loop
     try:
-        image.save(stream, pillow, **options)
-    except OSError:
+        images[0].save(stream, row.pillow, **chosen)
+    except (OSError, MemoryError):
         raise  # of the disk, mostly: the caller knows the file
     except Exception as error:  # encoders raise nearly anything for what they cannot write
-        raise WriteError(f"cannot be written as {pillow} ({one_line(error)})") from error
+        raise WriteError(f"cannot be written as {row.pillow} ({summary(error)})") from error
 
 
-def alike(images: list[Image.Image]) -> list[Image.Image]:
-    """The images in one mode that holds them all: Pillow's encoders take that of the first for all."""
-    modes = {image.mode for image in images}
-    if len(modes) == 1:
-        return images
-    colour, alpha = any("RGB" in mode for mode in modes), any("A" in mode for mode in modes)
-    return [image.convert(("RGB" if colour else "L") + ("A" if alpha else "")) for image in images]
-
-
-def _png(ready: Sheet, rest: list[Sheet], stream: BinaryIO, options: SaveOptions) -> None:
-    info = PngImagePlugin.PngInfo()
-    metadata = ready.metadata
-    for name, content in metadata.png_colour:
-        info.add(name, content)
-    if metadata.xmp:
-        info.add(b"iTXt", _XMP_KEY + bytes(5) + metadata.xmp)  # not compressed, in no language, byte for byte
-    for key, value in metadata.text.items():
-        info.add_text(key, value)
-    if ready.samples.itemsize == 2 and not rest:
-        png.write(ready.samples, stream, [*_png_chunks(metadata), *((c[0], c[1]) for c in info.chunks)])
-    else:
-        _save(ready, rest, stream, "PNG", pnginfo=info)
+def _lost_in_gif(images: list[Image.Image]) -> Iterator[str]:
+    if any(image.mode != "L" and image.convert("RGB").getcolors(256) is None for image in images):
+        yield "its colours became the 256 that a frame of a gif holds"
+    if any(image.mode == "RGBA" and any(image.getchannel("A").histogram()[1:255]) for image in images):
+        yield "its half-transparent pixels became transparent or opaque: gif holds no other"
 
 
 def _png_chunks(metadata: Metadata) -> Iterator[png.Chunk]:
     """Those chunks of a 16-bit PNG that Pillow writes itself at 8 bits."""
     if metadata.icc:
-        yield b"iCCP", b"ICC Profile\0\0" + png.deflated(metadata.icc)
+        yield b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.icc)
     if metadata.dpi:
-        per_metre = [min(round(value / 0.0254), 2**31 - 1) for value in metadata.dpi]
-        yield b"pHYs", struct.pack(">IIB", *per_metre, 1)
+        yield b"pHYs", struct.pack(">IIB", *(min(round(value / 0.0254), 2**31 - 1) for value in metadata.dpi), 1)
     if metadata.exif:
         yield b"eXIf", metadata.exif
 
 
-def _jpg(ready: Sheet, rest: list[Sheet], stream: BinaryIO, options: SaveOptions) -> None:
-    metadata = ready.metadata
-    tables = metadata.jpeg
-    chosen: dict[str, Any] = {"subsampling": tables.subsampling if tables and tables.subsampling >= 0 else 0}
-    if options.quality is None and tables is not None and tables.quality >= LEAST_KEPT_QUALITY:
-        chosen["qtables"] = [list(table) for table in tables.tables]
-    else:
-        chosen["quality"] = options.quality or (LEAST_KEPT_QUALITY if tables else DEFAULT_QUALITY["jpg"])
-    if metadata.exif:
-        chosen["exif"] = b"Exif\0\0" + metadata.exif
-    if metadata.xmp:
-        chosen["xmp"] = metadata.xmp
-    if metadata.comment:
-        chosen["comment"] = metadata.comment
-    if metadata.iptc:
-        chosen["extra"] = _iptc_segment(metadata.iptc)
-    _save(ready, rest, stream, "JPEG", **chosen)
+def _raster(picture: Picture, name: str, options: SaveOptions, several: bool, notes: list[str]) -> Raster:
+    """The picture as format `name` will hold it, `notes` on what it cannot hold.
+
+    Raises UsageError as `check_target`, and WriteError on NaN.
+    """
+    check_target(name, picture.width, picture.height, picture.transparent, options)
+    row = row_of(name)
+    if options.background is not None:
+        picture = flattened(picture, parse_colour(options.background))
+    depth = picture.depth if options.depth == "auto" else options.depth
+    if depth not in row.depths or (several and row.encoder is not None):
+        if depth > 8:
+            notes.append(f"its {depth} bits a sample became 8, all that {name} holds" + " of an animation" * several)
+        depth = 8
+    samples = to_samples(one_channel(picture.pixels) if picture.grey else picture.pixels, depth)
+    given = picture.metadata
+    if options.metadata == "strip":
+        kept = ("icc", "png_colour", "jpeg", "lossless", "duration", "loop")
+        given = Metadata(**{field: getattr(given, field) for field in kept})
+    _note_lost(given, name, several, notes)
+    metadata = _corrected(picture, given, name, options, notes)
+    with_alpha = picture.alpha is not None and row.alpha
+    grey = row.grey_alpha if with_alpha else row.grey
+    if "icc" not in row.holds or (picture.grey and not grey):
+        samples, metadata = _in_srgb(samples, metadata, grey, notes)
+    if picture.alpha is not None and row.alpha:
+        samples = np.dstack([samples, to_samples(picture.alpha, depth)])
+    return Raster(samples, metadata)
 
 
-def _iptc_segment(iptc: bytes) -> bytes:
-    """JPEG's segment APP13 with one of Photoshop's resources in it, the IPTC record."""
-    resource = b"8BIM" + struct.pack(">HHI", 0x0404, 0, len(iptc)) + iptc + bytes(len(iptc) % 2)
-    content = b"Photoshop 3.0\0" + resource
-    return b"\xff\xed" + struct.pack(">H", len(content) + 2) + content
+def _in_srgb(samples: Samples, metadata: Metadata, grey: bool, notes: list[str]) -> tuple[Samples, Metadata]:
+    """8-bit samples for a format that knows no profiles, or no grey: brought to sRGB through the profile they have."""
+    image = Image.fromarray(samples)
+    if metadata.icc is None or (image.mode == "L" and profile_space(metadata.icc) != "GRAY"):
+        return (samples if grey or image.mode == "RGB" else np.asarray(image.convert("RGB"))), metadata
+    return np.asarray(to_srgb(image, metadata.icc, notes)), dataclasses.replace(metadata, icc=None)
 
 
-def _webp(ready: Sheet, rest: list[Sheet], stream: BinaryIO, options: SaveOptions) -> None:
-    wanted = ready.metadata.lossless if options.lossless is None and options.quality is None else options.lossless
-    quality = options.quality or DEFAULT_QUALITY["webp"]
-    _save(ready, rest, stream, "WEBP", lossless=bool(wanted), quality=quality, xmp=ready.metadata.xmp or b"")
+def _corrected(picture: Picture, given: Metadata, name: str, options: SaveOptions, notes: list[str]) -> Metadata:
+    """The metadata, true for the picture as it is now, with provenance in its EXIF."""
+    size = picture.width, picture.height
+    tag_alone = corrected(None, size, None, options.provenance)
+    try:
+        exif = corrected(given.exif, size, given.dpi, options.provenance)
+    except DamagedTagsError:
+        notes.append("its EXIF is damaged and was not kept")
+        exif = tag_alone
+    kinds = {"exif": exif, "xmp": given.xmp and corrected_xmp(given.xmp, *size, given.oriented), "iptc": given.iptc}
+    for kind, content in kinds.items():
+        if content and len(content) > row_of(name).max_metadata_bytes:
+            notes.append(f"its {_KINDS[kind]} is larger than {name} can hold and was not kept")
+            kinds[kind] = tag_alone if kind == "exif" else None
+    return dataclasses.replace(given, exif=kinds["exif"], xmp=kinds["xmp"], iptc=kinds["iptc"])
 
 
-def _avif(ready: Sheet, rest: list[Sheet], stream: BinaryIO, options: SaveOptions) -> None:
-    chosen: dict[str, Any] = {"quality": options.quality or DEFAULT_QUALITY["avif"], "xmp": ready.metadata.xmp or b""}
-    chosen["subsampling"] = "4:0:0" if ready.samples.ndim == 2 and not rest else "4:4:4"
-    _save(ready, rest, stream, "AVIF", **chosen)
-
-
-def _jxl(ready: Sheet, rest: list[Sheet], stream: BinaryIO, options: SaveOptions) -> None:
-    need_jxl()
-    quality = options.quality or DEFAULT_QUALITY["jxl"]
-    metadata = ready.metadata
-    chosen = {"xmp": metadata.xmp} if metadata.xmp else {}
-    if metadata.exif:
-        chosen["exif"] = (
-            bytes(4) + metadata.exif
-        )  # its box starts with the offset of the block, which Pillow leaves out
-    _save(ready, rest, stream, "JXL", lossless=bool(options.lossless), quality=quality, use_container=True, **chosen)
-
-
-def _gif(ready: Sheet, rest: list[Sheet], stream: BinaryIO, options: SaveOptions) -> None:
-    """256 colours a frame. A frame with transparency is cleared before the next one is drawn."""
-    tag = provenance_of(ready.metadata.exif)
-    comment = tag.encode() if tag else _others(ready.metadata.comment)
-    clear = any(each.samples.shape[-1] == 4 for each in (ready, *rest))
-    _save(ready, rest, stream, "GIF", disposal=2 if clear else 0, **({"comment": comment} if comment else {}))
-
-
-def _others(comment: bytes | None) -> bytes | None:
-    """A comment that is not the tag of the file this one was made from."""
-    return None if comment is None or provenance_of_text(comment) else comment
-
-
-_ENCODERS: dict[str, Callable[[Sheet, list[Sheet], BinaryIO, SaveOptions], None]] = {
-    "png": _png, "jpg": _jpg, "webp": _webp, "avif": _avif, "jxl": _jxl, "gif": _gif,
-}  # fmt: skip
+def _note_lost(given: Metadata, name: str, several: bool, notes: list[str]) -> None:
+    """Note the kinds of metadata that the format cannot hold."""
+    holds = row_of(name).holds.split()
+    chunks = dict(given.png_colour)
+    usual = b"sRGB" in chunks or given.icc is not None or chunks == {b"gAMA": _SRGB_GAMMA}
+    kept = {
+        "dpi": "exif" in holds and tells_resolution(given.exif),
+        "png_colour": b"cICP" not in chunks and usual,
+        "duration": not several,
+        "loop": not several,
+    }
+    kinds = (kind for kind in _KINDS if kind not in holds and getattr(given, kind) and not kept.get(kind))
+    if lost := [_KINDS[kind] for kind in kinds]:
+        notes.append(f"not kept, since {name} cannot hold it: {', '.join(lost)}")

@@ -1,55 +1,169 @@
-"""The formats that can be written, what each can hold, and the check of a target before any long computation."""
+"""What a caller may choose when pictures are read and written, and the formats that can be written, a row each.
+
+Imports nothing heavy, so that `--help` and the check of a target before a long computation are quick.
+"""
 
 import os
-from collections.abc import Mapping
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import PurePath
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import UsageError
-from .options import SaveOptions
+from irestore.errors import UsageError
+from irestore.images.exif import provenance_of, provenance_of_text
+
+if TYPE_CHECKING:
+    from irestore.images.samples import Raster
+
+MAX_PIXELS = 200_000_000
+"""The most pixels that are decoded unless asked: a 200-megapixel photograph passes, a decompression bomb does not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """How a picture is read."""
+
+    max_pixels: int = MAX_PIXELS  # largest width x height x frames that is decoded; more is a ReadError
+    frames: Literal["first", "all", "error"] = "error"  # of several: take the first, all (`load_frames`), or refuse
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaveOptions:
+    """How a picture is written."""
+
+    format: str = "auto"  # a key of `FORMATS`, or by the suffix of the target
+    depth: Literal["auto", 8, 16] = "auto"  # bits a sample; "auto" keeps the picture's, as far as the format can
+    quality: int | None = None  # 1..100 for lossy formats; None keeps a JPEG's own, else the format's default
+    lossless: bool | None = None  # True asks for no loss (WebP, JPEG XL); None keeps what a WebP source was
+    background: str | None = None  # a CSS colour put behind transparency, which then is gone; None keeps it
+    metadata: Literal["keep", "strip"] = "keep"  # "strip" leaves the colour profile: without it colours are wrong
+    provenance: str | None = None  # text of `provenance()`; None writes none and drops one that the source had
+
+
+LOAD, LOAD_ALL, SAVE = LoadOptions(), LoadOptions(frames="all"), SaveOptions()
+
+LEAST_KEPT_QUALITY = 90
+"""A JPEG is compressed as it was, but no more strongly than this: what was restored must survive its saving."""
+
+
+# Each encoder gives the options of Pillow's `save` for the frames of one file, besides profile, EXIF and timing.
+
+
+def _png(frames: Sequence["Raster"], options: SaveOptions) -> dict[str, Any]:
+    from PIL.PngImagePlugin import PngInfo  # not at the top: this module is light
+
+    info, metadata = PngInfo(), frames[0].metadata
+    for name, content in metadata.png_colour:
+        info.add(name, content)
+    if metadata.xmp:  # not compressed, in no language, byte for byte
+        info.add(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + metadata.xmp)
+    for key, value in metadata.text.items():
+        info.add_text(key, value)
+    return {"pnginfo": info}
+
+
+def _jpg(frames: Sequence["Raster"], options: SaveOptions) -> dict[str, Any]:
+    metadata = frames[0].metadata
+    tables = metadata.jpeg
+    chosen: dict[str, Any] = {"subsampling": tables.subsampling if tables and tables.subsampling >= 0 else 0}
+    if options.quality is None and tables is not None and tables.quality >= LEAST_KEPT_QUALITY:
+        chosen["qtables"] = [list(table) for table in tables.tables]
+    else:
+        chosen["quality"] = options.quality or (LEAST_KEPT_QUALITY if tables else 95)
+    if metadata.exif:
+        chosen["exif"] = b"Exif\0\0" + metadata.exif
+    if metadata.iptc:  # as segment APP13 with one of Photoshop's resources in it
+        resource = struct.pack(">4sHHI", b"8BIM", 0x0404, 0, len(metadata.iptc)) + metadata.iptc
+        content = b"Photoshop 3.0\0" + resource + bytes(len(resource) % 2)
+        chosen["extra"] = struct.pack(">2sH", b"\xff\xed", len(content) + 2) + content
+    return chosen | _if_any(xmp=metadata.xmp, comment=metadata.comment)
+
+
+def _webp(frames: Sequence["Raster"], options: SaveOptions) -> dict[str, Any]:
+    metadata = frames[0].metadata
+    lossless = metadata.lossless if options.lossless is None and options.quality is None else options.lossless
+    return {"lossless": bool(lossless), "quality": options.quality or 90, "xmp": metadata.xmp or b""}
+
+
+def _avif(frames: Sequence["Raster"], options: SaveOptions) -> dict[str, Any]:
+    grey = len(frames) == 1 and frames[0].samples.ndim == 2
+    subsampling = "4:0:0" if grey else "4:4:4"
+    return {"subsampling": subsampling, "quality": options.quality or 85, "xmp": frames[0].metadata.xmp or b""}
+
+
+def _jxl(frames: Sequence["Raster"], options: SaveOptions) -> dict[str, Any]:
+    metadata = frames[0].metadata
+    exif = metadata.exif and bytes(4) + metadata.exif  # its box starts with the block's offset
+    chosen = {"lossless": bool(options.lossless), "quality": options.quality or 90, "use_container": True}
+    return chosen | _if_any(exif=exif, xmp=metadata.xmp)
+
+
+def _gif(frames: Sequence["Raster"], options: SaveOptions) -> dict[str, Any]:
+    """The provenance tag is its comment. A frame with transparency is cleared before the next one is drawn."""
+    metadata = frames[0].metadata
+    tag, comment = provenance_of(metadata.exif), metadata.comment
+    if tag or provenance_of_text(comment or b""):
+        comment = tag.encode() if tag else None
+    clear = any(frame.samples.shape[2:] == (4,) for frame in frames)
+    return {"disposal": 2 if clear else 0, **_if_any(comment=comment)}
+
+
+def _if_any(**options: bytes | None) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value}
 
 
 @dataclass(frozen=True)
 class Format:
-    """What one file format can hold."""
+    """A row of `FORMATS`: how to write a format, and what it can hold."""
 
     suffixes: tuple[str, ...]
+    pillow: str  # Pillow's name
+    encoder: Callable[[Sequence["Raster"], SaveOptions], dict[str, Any]] | None  # None: `tiff_write` writes it
     max_side: int  # pixels
+    holds: str  # the kinds of metadata, as fields of Metadata
+    max_pixels: int = 2**62
+    max_metadata_bytes: int = 2**31 - 1  # of EXIF, XMP, IPTC each
+    depths: tuple[int, ...] = (8,)
     alpha: bool = True
     grey: bool = True
     grey_alpha: bool = True  # grey with transparency
-    depths: tuple[int, ...] = (8,)
     lossy: bool = False
     lossless: bool = True
     frames: bool = False
-    profiles: bool = True  # ICC
-    metadata_bytes: int = 0  # most that EXIF, XMP or IPTC may have each, 0 for no limit
+    plugin: str = ""  # a module that adds the format to Pillow; an extra of the format's name installs it
 
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        "png": Format((".png", ".apng"), 2**31 - 1, depths=(8, 16), frames=True),
-        "jpg": Format(
-            (".jpg", ".jpeg", ".jpe", ".jfif"),
-            65500,
-            alpha=False,
-            lossy=True,
-            lossless=False,
-            metadata_bytes=65_480,
+        "png": Format(
+            (".png", ".apng"), "PNG", _png, 2**31 - 1, "icc exif xmp dpi text png_colour duration loop",
+            depths=(8, 16), frames=True,
         ),
-        "webp": Format((".webp",), 16383, grey=False, grey_alpha=False, lossy=True, frames=True),
-        "tiff": Format((".tif", ".tiff"), 2**31 - 1, depths=(8, 16), frames=True),
-        "avif": Format((".avif",), 32768, grey_alpha=False, lossy=True, lossless=False, frames=True),
-        "jxl": Format((".jxl",), 2**30 - 1, lossy=True, profiles=False),
-        "gif": Format((".gif",), 65535, grey_alpha=False, frames=True, profiles=False),
+        "jpg": Format(  # libjpeg stops at 65500 pixels a side though the format says 65535
+            (".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG", _jpg, 65500, "icc exif xmp iptc dpi comment",
+            max_metadata_bytes=65_480, alpha=False, lossy=True, lossless=False,
+        ),
+        "webp": Format(
+            (".webp",), "WEBP", _webp, 16383, "icc exif xmp duration loop",
+            grey=False, grey_alpha=False, lossy=True, frames=True,
+        ),
+        "tiff": Format(
+            (".tif", ".tiff"), "TIFF", None, 2**31 - 1, "icc exif xmp iptc dpi", depths=(8, 16), frames=True,
+        ),
+        "avif": Format(  # libavif reads no more than this
+            (".avif",), "AVIF", _avif, 32768, "icc exif xmp duration",
+            max_pixels=2**28, grey_alpha=False, lossy=True, lossless=False, frames=True,
+        ),
+        "jxl": Format((".jxl",), "JXL", _jxl, 2**30 - 1, "exif xmp", lossy=True, plugin="pillow_jxl"),
+        "gif": Format((".gif",), "GIF", _gif, 65535, "comment duration loop", grey_alpha=False, frames=True),
     }
-)
-"""Keys are what users write after `-f`. libjpeg stops at 65500 pixels a side though the format says 65535;
-libavif reads no more than 32768 a side or 2**28 in all, so neither is written."""
+)  # fmt: skip
+"""Keys are what users write after `-f`."""
 
-AVIF_MAX_PIXELS = 2**28
-_BY_SUFFIX = {suffix: name for name, known in FORMATS.items() for suffix in known.suffixes}
+_BY_SUFFIX = {suffix: name for name, row in FORMATS.items() for suffix in row.suffixes}
 
 
 def format_of(path: str | os.PathLike[str]) -> str | None:
@@ -70,45 +184,50 @@ def default_format(source_format: str, frames: int = 1) -> str:
 def target_format(path: str | os.PathLike[str], options: SaveOptions) -> str:
     """The key of `FORMATS` to write `path` in; raises UsageError where neither the option nor the suffix tells."""
     if options.format != "auto":
-        if options.format not in FORMATS:
-            raise UsageError(f"unknown format {options.format!r}; choose one of {', '.join(FORMATS)}")
+        row_of(options.format)
         return options.format
     name = format_of(path)
     if name is None:
-        known = ", ".join(next(iter(known.suffixes)) for known in FORMATS.values())
+        known = ", ".join(row.suffixes[0] for row in FORMATS.values())
         raise UsageError(
             f"{path}: the suffix names no format that can be written; use one of {known} or choose a format"
         )
     return name
 
 
+def row_of(name: str) -> Format:
+    """The row of `FORMATS`; raises UsageError for a name that is not there."""
+    if name not in FORMATS:
+        raise UsageError(f"unknown format {name!r}; choose one of {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
 def check_target(name: str, width: int, height: int, has_alpha: bool, options: SaveOptions) -> None:
-    """Nothing, if a picture of this size can be written in format `name` with `options`; else raises UsageError.
+    """Check whether a picture of this size can be written in format `name` with `options`; raises UsageError if not.
 
     Meant to be called with the size of the result before the result is computed. `has_alpha`: `Picture.transparent`.
     """
-    if name not in FORMATS:
-        raise UsageError(f"unknown format {name!r}; choose one of {', '.join(FORMATS)}")
-    chosen = FORMATS[name]
-    if max(width, height) > chosen.max_side or (name == "avif" and width * height > AVIF_MAX_PIXELS):
+    row = row_of(name)
+    if max(width, height) > row.max_side or width * height > row.max_pixels:
         raise UsageError(
-            f"{width} x {height} pixels are more than {name} can hold ({chosen.max_side} a side); choose png or tiff"
+            f"{width} x {height} pixels are more than {name} can hold ({row.max_side} a side); choose png or tiff"
         )
-    if has_alpha and not chosen.alpha and options.background is None:
+    if has_alpha and not row.alpha and options.background is None:
         raise UsageError(
             f"{name} has no transparency, the picture has; give it a --background, such as white, or choose png or webp"
         )
-    if options.depth != "auto" and options.depth not in chosen.depths:
-        raise UsageError(f"{name} holds {chosen.depths[-1]} bits a sample, not {options.depth}; choose png or tiff")
-    if options.lossless and not chosen.lossless:
+    if options.depth != "auto" and options.depth not in row.depths:
+        raise UsageError(f"{name} holds {row.depths[-1]} bits a sample, not {options.depth}; choose png or tiff")
+    if options.lossless and not row.lossless:
         raise UsageError(f"{name} cannot be written without loss; choose png, tiff, webp or jxl")
     if options.quality is not None and not 1 <= options.quality <= 100:
         raise UsageError(f"quality {options.quality} is not in 1..100")
     if options.background is not None:
-        from .colour import parse_colour
+        from irestore.images.colour import parse_colour
 
         parse_colour(options.background)
-    if name == "jxl":
-        from .border import need_jxl
-
-        need_jxl()
+    if row.plugin:
+        try:
+            import_module(row.plugin)
+        except ImportError as error:
+            raise UsageError(f"writing {name} needs an extra: pip install 'irestore[{name}]'") from error

@@ -5,54 +5,23 @@ from typing import Any
 
 from PIL import Image, JpegImagePlugin
 
-from .exif import provenance_of, tells_resolution
-from .picture import JpegTables, Metadata
+from irestore.images.exif import tells_resolution
+from irestore.images.picture import JpegTables, Metadata
 
-NAMES = {"PNG": "png", "JPEG": "jpg", "MPO": "jpg", "WEBP": "webp", "TIFF": "tiff", "AVIF": "avif", "JXL": "jxl"}
 _EXIF_HEAD = b"Exif\0\0"
-_TEXT_LIMIT = 2**20  # characters of all text chunks together
 _IPTC_RESOURCE = 0x0404
 # Keywords of PNG texts that are carried as XMP, EXIF and profile, corrected.
 _CARRIED = ("XML:com.adobe.xmp", *(f"Raw profile type {kind}" for kind in ("exif", "APP1", "xmp", "icc", "icm")))
+_NOT_KEPT = {  # of a JPEG's segments, by how they start
+    b"http://ns.adobe.com/xmp/extension/": "the second part of its XMP, which is very long, was not kept",
+    b"jumb": "its content credentials (C2PA) are only true for the original and were not kept",
+}
 # The luminance table of the JPEG standard, which libjpeg calls quality 50; here only its sum counts, not the order.
 _LUMA: tuple[int, ...] = (
-    16,
-    11,
-    10,
-    16,
-    24,
-    40,
-    51,
-    61,
-    12,
-    12,
-    14,
-    19,
-    26,
-    58,
-    60,
-    55,
-    14,
-    13,
-    16,
-    24,
-    40,
-    57,
-    69,
-    56,
-    14,
-    17,
-    22,
-    29,
-)
-_LUMA += (51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121)
-_LUMA += (120, 101, 72, 92, 95, 98, 112, 100, 103, 99)
-
-
-def format_name(image: Image.Image) -> str:
-    """`Info.format` of an open image."""
-    known = image.format or "unknown"
-    return NAMES.get(known, known.lower())
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29,
+    51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120,
+    101, 72, 92, 95, 98, 112, 100, 103, 99,
+)  # fmt: skip
 
 
 def exif_of(image: Image.Image) -> bytes | None:
@@ -69,28 +38,20 @@ def exif_of(image: Image.Image) -> bytes | None:
 
 def read_metadata(image: Image.Image, oriented: bool, notes: list[str]) -> Metadata:
     """Everything but the pixels of a loaded image (PNG may have chunks behind them); notes on what is not kept."""
-    info = image.info
+    info, resources = image.info, image.info.get("photoshop")
+    segments = [content[:35] for name, content in getattr(image, "applist", ()) if name in ("APP1", "APP11")]
+    notes.extend(note for start, note in _NOT_KEPT.items() if any(start in segment for segment in segments))
     return Metadata(
         icc=_bytes(info.get("icc_profile")),
         exif=exif_of(image),
         xmp=_bytes(info.get("xmp")),
-        iptc=_iptc(image),
+        iptc=_bytes(resources.get(_IPTC_RESOURCE)) if isinstance(resources, dict) else None,
         dpi=_dpi(image),
-        text=_text(image, notes),
+        text={key: str(value) for key, value in getattr(image, "text", {}).items() if key not in _CARRIED},
         comment=_bytes(info.get("comment")),
         jpeg=_jpeg_tables(image),
         oriented=oriented,
     )
-
-
-def provenance(version: str, model: str, sha256: str) -> str:
-    """The text of the tag that says what made a picture; `read_provenance` finds it again."""
-    return f"irestore/{version} model={model} weights=sha256:{sha256}"
-
-
-def read_tag(image: Image.Image) -> str | None:
-    """The provenance tag of an open image, None where there is none."""
-    return provenance_of(exif_of(image))
 
 
 def corrected_xmp(xmp: bytes, width: int, height: int, oriented: bool) -> bytes:
@@ -118,23 +79,6 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
         return None  # 72, Pillow's guess for EXIF without a resolution
     x, y = float(dpi[0]), float(dpi[1])
     return (x, y) if 1 <= x < 1e6 and 1 <= y < 1e6 else None  # a damaged file's NaN fails here too
-
-
-def _text(image: Image.Image, notes: list[str]) -> dict[str, str]:
-    text: dict[str, str] = {}
-    for key, value in getattr(image, "text", {}).items():
-        if key in _CARRIED:
-            continue
-        if sum(map(len, text.values())) + len(value) <= _TEXT_LIMIT:
-            text[key] = str(value)
-        else:
-            notes.append(f"its text {key[:40]!r} is too long and was not kept")
-    return text
-
-
-def _iptc(image: Image.Image) -> bytes | None:
-    resources = image.info.get("photoshop")
-    return _bytes(resources.get(_IPTC_RESOURCE)) if isinstance(resources, dict) else None
 
 
 def _jpeg_tables(image: Image.Image) -> JpegTables | None:

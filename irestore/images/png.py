@@ -1,4 +1,4 @@
-"""PNG where Pillow loses something: 16 bits a sample, which it cuts to 8 except for grey, and colour chunks.
+"""PNG where Pillow loses something: 16 bits a sample, which it cuts to 8 except for grey, colour chunks, missing rows.
 
 16 bits read: Pillow's decoder (zlib, filters, interlacing, checksums) runs twice, keeping the high byte of each sample,
 then the low one. Written: by our own encoder, since Pillow has none.
@@ -10,18 +10,23 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import ImageFile
 
-from .decode import Decoded, Samples, keyed
+from irestore.errors import ReadError
+from irestore.images.samples import Decoded, Samples, keyed
 
 Chunk = tuple[bytes, bytes]  # name, content
 
 _KINDS = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> colour type
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type -> samples a pixel
+_ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR, _COLOUR_BYTES = (b"cICP", b"gAMA", b"cHRM", b"sRGB"), 32
+_CARRIED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"iCCP", b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"pHYs"}
+_NEEDLESS = {b"acTL", b"fcTL", b"fdAT", b"tIME", b"bKGD", b"hIST", b"sBIT", b"oFFs", b"vpAg", b"caNv", b"orNT"}
 _BAND_BYTES = 2**22  # filtered at once
 _LEVEL = 6  # zlib's
+_MOST_INFLATED = 1032  # bytes from one, at most
 
 
 def raw_mode(image: ImageFile.ImageFile) -> str:
@@ -30,40 +35,87 @@ def raw_mode(image: ImageFile.ImageFile) -> str:
     return arguments if isinstance(arguments, str) else str(arguments[0]) if arguments else ""
 
 
-def colour_chunks(stream: BinaryIO) -> tuple[Chunk, ...]:
-    """The chunks that say what the colours mean, besides an ICC profile."""
-    found: list[Chunk] = []
-    stream.seek(len(_SIGNATURE))
-    while len(head := stream.read(8)) == 8 and head[4:] not in (b"IDAT", b"IEND"):
+def _chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Name and length of each chunk, the stream at its content."""
+    at = len(_SIGNATURE)
+    while stream.seek(at) == at and len(head := stream.read(8)) == 8:
         length = int.from_bytes(head[:4])
-        if head[4:] in _COLOUR and length <= _COLOUR_BYTES:
-            found.append((head[4:], stream.read(length)))
-            length = 0
-        stream.seek(length + 4, 1)
+        yield head[4:], length
+        at += 12 + length
+
+
+def colour_chunks(stream: BinaryIO, notes: list[str]) -> tuple[Chunk, ...]:
+    """The chunks that say what the colours mean, besides an ICC profile; `notes` on others that are not kept."""
+    found: list[Chunk] = []
+    others: dict[str, None] = {}
+    for name, length in _chunks(stream):
+        if name in _COLOUR and length <= _COLOUR_BYTES:
+            found.append((name, stream.read(length)))
+        elif name not in _CARRIED | _NEEDLESS and name.isalpha():
+            others[name.decode()] = None
+    if others:
+        notes.append(f"its PNG chunks {', '.join(list(others)[:10])} were not kept")
     return tuple(found)
 
 
-def decoded(image: ImageFile.ImageFile, again: Callable[[], ImageFile.ImageFile]) -> Decoded | None:
-    """The 16-bit samples of an image, None where it has no more than Pillow keeps. `again` opens the file anew."""
+def check_data(stream: BinaryIO, file_bytes: int) -> None:
+    """Check whether the pixel data can hold as many pixels as the header says; raises ReadError if not."""
+    needed = _unpacked_bytes(stream)
+    if needed > _MOST_INFLATED * file_bytes or (
+        needed > 16 * file_bytes  # of what is less dense, the data are not looked for
+        and needed > _MOST_INFLATED * sum(length for name, length in _chunks(stream) if name == b"IDAT")
+    ):
+        raise ReadError("its data are too few for the size in its header; the file is damaged or incomplete")
+
+
+def check_end(image: ImageFile.ImageFile, stream: BinaryIO) -> None:
+    """Check whether the data of a loaded image go on to its end; raises ReadError if not.
+
+    Pillow fills rows that have no data with zeros. So only where the last row is zero, data are counted.
+    """
+    width, height = image.size
+    if not image.info.get("interlace") and np.asarray(image.crop((0, height - 1, width, height))).any():
+        return
+    needed, unpack = _unpacked_bytes(stream), zlib.decompressobj()
+    for name, length in _chunks(stream):
+        content = stream.read(length) if name == b"IDAT" else b""
+        while content and needed > 0:
+            needed -= len(unpack.decompress(content, _BAND_BYTES))
+            content = unpack.unconsumed_tail
+    if needed > 0:
+        raise ReadError("its pixels end too early; the file is damaged or incomplete")
+
+
+def _unpacked_bytes(stream: BinaryIO) -> int:
+    """Bytes of all rows, each with its filter."""
+    stream.seek(16)
+    width, height, bits, kind, _, _, interlaced = struct.unpack(">IIBBBBB", stream.read(13))
+    total = 0
+    for top, left, down, right in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        rows, columns = -(-max(height - top, 0) // down), -(-max(width - left, 0) // right)
+        total += rows * (1 + (columns * bits * _CHANNELS.get(kind, 1) + 7) // 8) if columns else 0
+    return total
+
+
+def is_deep(image: ImageFile.ImageFile) -> bool:
+    """Whether an image that is not yet loaded has 16-bit samples that Pillow would cut."""
+    return raw_mode(image) in ("LA;16B", "RGB;16B", "RGBA;16B")
+
+
+def decoded(image: ImageFile.ImageFile, again: Callable[[], ImageFile.ImageFile]) -> Decoded:
+    """The 16-bit samples of a deep image. `again` opens the file anew."""
     raw = raw_mode(image)
     if raw == "LA;16B":
         image.tile = [image.tile[0]._replace(args="RGBA")]  # the same four bytes a pixel: two of grey, two of alpha
         pairs = np.asarray(image).view(">u2").astype(np.uint16)
         return Decoded(pairs[..., 0], pairs[..., 1])
-    if raw not in ("RGB;16B", "RGBA;16B"):
-        return None
     samples = np.asarray(image).astype(np.uint16) << 8
     with again() as low:
         low.tile = [low.tile[0]._replace(args=raw.replace("16B", "16L"))]  # takes the other byte of each sample
         samples |= np.asarray(low)
     if raw == "RGBA;16B":
         return Decoded(samples[..., :3], samples[..., 3])
-    return Decoded(samples, keyed(samples, image.info.get("transparency"), 65535))
-
-
-def deflated(content: bytes) -> bytes:
-    """Content as PNG's compressed chunks hold it."""
-    return zlib.compress(content, _LEVEL)
+    return keyed(samples, image.info.get("transparency"))
 
 
 def write(samples: Samples, stream: BinaryIO, chunks: Sequence[Chunk]) -> None:
@@ -89,32 +141,16 @@ def _chunk(stream: BinaryIO, name: bytes, content: bytes) -> None:
 
 
 def _filtered(samples: Samples, pixel_bytes: int) -> Iterator[bytes]:
-    """Rows with the filter each is smallest under (the sum of absolute differences, as the PNG standard suggests)."""
+    """Rows under Paeth's filter (PNG standard, 9.4), as good for photographs as choosing for each row."""
     height, width = samples.shape
     rows_at_once = max(_BAND_BYTES // (2 * width), 1)
     above = np.zeros((1, 2 * width), np.uint8)
     for top in range(0, height, rows_at_once):
         rows = samples[top : top + rows_at_once].astype(">u2").view(np.uint8)
-        yield _smallest(rows, np.concatenate([above, rows[:-1]]), pixel_bytes)
+        up = np.concatenate([above, rows[:-1]])
+        left, corner = (np.pad(each[:, :-pixel_bytes], ((0, 0), (pixel_bytes, 0))) for each in (rows, up))
+        a, b, c = (each.astype(np.int16) for each in (left, up, corner))
+        to_left, to_up, to_corner = np.abs(b - c), np.abs(a - c), np.abs(a + b - 2 * c)
+        nearest = np.where((to_left <= to_up) & (to_left <= to_corner), left, np.where(to_up <= to_corner, up, corner))
+        yield np.pad(rows - nearest, ((0, 0), (1, 0)), constant_values=4).tobytes()  # 4: the number of the filter
         above = rows[-1:]
-
-
-def _smallest(rows: NDArray[np.uint8], up: NDArray[np.uint8], pixel_bytes: int) -> bytes:
-    left, corner = np.zeros_like(rows), np.zeros_like(rows)
-    left[:, pixel_bytes:], corner[:, pixel_bytes:] = rows[:, :-pixel_bytes], up[:, :-pixel_bytes]
-    average = ((left.astype(np.uint16) + up) // 2).astype(np.uint8)
-    best = np.empty((len(rows), rows.shape[1] + 1), np.uint8)
-    least = np.full(len(rows), np.iinfo(np.int64).max)
-    for number, guess in enumerate((None, left, up, average, _paeth(left, up, corner))):
-        differences = rows if guess is None else rows - guess
-        cost = np.abs(differences.view(np.int8).astype(np.int16)).sum(axis=1, dtype=np.int64)
-        better = cost < least
-        best[better, 0], best[better, 1:] = number, differences[better]
-        least = np.minimum(cost, least)
-    return best.tobytes()
-
-
-def _paeth(left: NDArray[np.uint8], up: NDArray[np.uint8], corner: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    a, b, c = left.astype(np.int16), up.astype(np.int16), corner.astype(np.int16)
-    to_left, to_up, to_corner = np.abs(b - c), np.abs(a - c), np.abs(a + b - 2 * c)
-    return np.where((to_left <= to_up) & (to_left <= to_corner), left, np.where(to_up <= to_corner, up, corner))

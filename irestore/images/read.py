@@ -2,72 +2,71 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
-from typing import BinaryIO
+import io
+import os
+import stat
+import time
+from collections.abc import Generator, Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
 
-from ..errors import ReadError
-from . import jxl
-from .border import Source, foreign, opened
-from .exif import provenance_of
-from .options import LOAD, LOAD_ALL, LoadOptions
-from .picture import Info, Picture
-from .pillow_file import PillowFile
-from .tiff_file import TiffFile
+from irestore.errors import ReadError
+from irestore.images import jxl, tags
+from irestore.images.formats import LOAD, LOAD_ALL, LoadOptions
+from irestore.images.picture import Info, Picture
+from irestore.images.pillow_errors import check_pixels, pillow_errors, summary
+from irestore.images.pillow_file import JxlFile, PillowFile
+from irestore.images.tiff_read import TiffFile
+
+Source = str | os.PathLike[str] | BinaryIO
+"""A path, or an open binary stream such as standard input."""
 
 _BYTES_PER_PIXEL = 16  # no picture is larger: four 16-bit samples, twice
 _HEADER_BYTES = 64 * 2**20  # room for profiles and notes
-_JXL_BYTES = 4096  # in which the header of a JPEG XL stands
-_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-File = PillowFile | TiffFile
+_PROBE_SECONDS = 2  # of computing: no header that is meant well takes as long
 
 
 def probe(source: Source, options: LoadOptions = LOAD) -> Info:
     """What the header says, without decoding pixels; raises ReadError as `load` would for what a header can tell."""
-    with _open(source, options, []) as (file, stream, name):
-        _check_size(file, name, options, frames=1)
-        width, height = file.size
-        return Info(
-            format=file.format,
-            width=width,
-            height=height,
-            frames=file.frames,
-            depth=file.depth,
-            has_alpha=file.has_alpha,
-            provenance=file.provenance,
-            file_bytes=stream.seek(0, 2),
-        )
+    name, limit = _name(source), options.max_pixels
+    with (
+        pillow_errors(name, limit, []),
+        _opened(source, limit) as stream,
+        contextlib.closing(_file(_Timed(stream), name, [])) as file,
+    ):
+        return file.info
 
 
 def load(source: Source, options: LoadOptions = LOAD) -> Picture:
     """The one picture in a file, or the first of several where `options.frames` is "first"; raises ReadError."""
-    notes: list[str] = []
-    with _open(source, options, notes) as (file, _, name):
-        if file.frames > 1 and options.frames != "first":
-            raise ReadError(f"{name}: has {file.frames} frames or pages; choose the first or all of them")
-        _check_size(file, name, options, frames=1)
-        picture = next(file.pictures())
-    return dataclasses.replace(picture, notes=tuple(notes))
+    if options.frames == "all":
+        options = dataclasses.replace(options, frames="error")
+    with contextlib.closing(load_frames(source, options)) as pictures:
+        return next(pictures)
 
 
-def load_frames(source: Source, options: LoadOptions = LOAD_ALL) -> Iterator[Picture]:
+def load_frames(source: Source, options: LoadOptions = LOAD_ALL) -> Generator[Picture, None, None]:
     """Every frame or page of a file, one at a time, as `options.frames` allows; raises ReadError.
 
     The pixel limit is for all of them together. The file stays open until the iterator is used up or closed.
     """
-    if options.frames != "all":
-        yield load(source, options)
-        return
-    limit = options.max_pixels
-    with opened(source, _most_bytes(limit)) as (stream, name), contextlib.ExitStack() as stack:
-        notes: list[str] = []
-        told: set[str] = set()
-        with foreign(name, limit, notes):
-            file = stack.enter_context(contextlib.closing(_file(stream, name, notes)))
-            _check_size(file, name, options, frames=file.frames)
-            pictures = file.pictures()
+    notes: list[str] = []
+    told: set[str] = set()
+    errors = partial(pillow_errors, _name(source), options.max_pixels, notes)
+    with contextlib.ExitStack() as stack:
+        with errors():
+            stream = stack.enter_context(_opened(source, options.max_pixels))
+            file = stack.enter_context(contextlib.closing(_file(stream, _name(source), notes)))
+            info = file.info
+            if info.frames > 1 and options.frames == "error":
+                raise ReadError(f"has {info.frames} frames or pages; choose the first or all of them")
+            count = info.frames if options.frames == "all" else 1
+            check_pixels((info.width, info.height), frames=count)
+            pictures = islice(file.pictures(), count)
         while True:
-            with foreign(name, limit, notes):  # left again before the caller goes on: it holds a lock
+            with errors():  # left again before the caller goes on with another file
                 picture = next(pictures, None)
             if picture is None:
                 return
@@ -76,46 +75,78 @@ def load_frames(source: Source, options: LoadOptions = LOAD_ALL) -> Iterator[Pic
             yield dataclasses.replace(picture, notes=fresh)
 
 
-def read_provenance(source: Source) -> str | None:
-    """The provenance tag of a file that irestore wrote; None for any other file, readable or not. Decodes no pixel."""
-    limit = _most_bytes(LOAD.max_pixels)
-    try:
-        with opened(source, limit) as (stream, name), foreign(name, LOAD.max_pixels, []):
-            if jxl.header(stream.read(_JXL_BYTES)) is not None:  # whose decoder cannot but decode
-                return provenance_of(jxl.exif(stream))
-            stream.seek(0)
-            with contextlib.closing(_file(stream, name, [])) as file:
-                return file.provenance
-    except ReadError:
-        return None  # whoever loads the file will be told what is wrong with it
+def _file(stream: Any, name: str, notes: list[str]) -> PillowFile | TiffFile:
+    stream.seek(0)
+    head = stream.read(12)
+    file: PillowFile | TiffFile
+    if head[:4] in tags.HEADS:
+        file = TiffFile(stream, notes)
+    else:
+        file = (JxlFile if head.startswith(jxl.STARTS) else PillowFile)(stream, name, notes)
+    check_pixels((file.info.width, file.info.height))
+    return file
+
+
+class _Timed:
+    """A stream for looking at a header; raises ReadError once this thread has computed for too long."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._end = stream, time.thread_time() + _PROBE_SECONDS
+
+    def read(self, size: int = -1) -> bytes:
+        if time.thread_time() > self._end:
+            raise ReadError(f"its header takes more than {_PROBE_SECONDS} s to read; the file is damaged")
+        return self._stream.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _name(source: Source) -> str:
+    """What errors call the source."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else "<stdin>"
 
 
 @contextlib.contextmanager
-def _open(source: Source, options: LoadOptions, notes: list[str]) -> Iterator[tuple[File, BinaryIO, str]]:
-    limit = options.max_pixels
-    with (
-        opened(source, _most_bytes(limit)) as (stream, name),
-        foreign(name, limit, notes),
-        contextlib.closing(_file(stream, name, notes)) as file,
-    ):
-        yield file, stream, name
+def _opened(source: Source, max_pixels: int) -> Iterator[BinaryIO]:
+    """A seekable stream on `source`; raises ReadError for what cannot be opened.
+
+    A stream or a pipe is read to its end, at most as much as a picture of `max_pixels` may have.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        yield _whole(source, max_pixels)
+        return
+    try:
+        stream = Path(source).open("rb")  # noqa: SIM115 closed below: an error while decoding is not one of opening
+    except (OSError, ValueError) as error:
+        raise ReadError(_why(error)) from error
+    with stream:
+        status = os.fstat(stream.fileno())
+        if stat.S_ISREG(status.st_mode) and status.st_size == 0:
+            raise ReadError("the file is empty")
+        yield stream if stat.S_ISREG(status.st_mode) else _whole(stream, max_pixels)
 
 
-def _file(stream: BinaryIO, name: str, notes: list[str]) -> File:
-    head = stream.read(4)
-    stream.seek(0)
-    return (TiffFile if head in _TIFF_HEADS else PillowFile)(stream, name, notes)
+def _whole(stream: BinaryIO, max_pixels: int) -> BinaryIO:
+    most = max_pixels * _BYTES_PER_PIXEL + _HEADER_BYTES
+    try:
+        content = stream.read(most + 1)
+    except OSError as error:
+        raise ReadError(_why(error)) from error
+    if len(content) > most:
+        raise ReadError(f"more than {most} bytes, no picture within the pixel limit is that large")
+    if not content:
+        raise ReadError("no data")
+    return io.BytesIO(content)
 
 
-def _most_bytes(max_pixels: int) -> int:
-    return max_pixels * _BYTES_PER_PIXEL + _HEADER_BYTES
-
-
-def _check_size(file: File, name: str, options: LoadOptions, frames: int) -> None:
-    width, height = file.size
-    if width * height * frames > options.max_pixels:
-        times = f" x {frames} frames" if frames > 1 else ""
-        raise ReadError(
-            f"{name}: {width} x {height} pixels{times} are more than the {options.max_pixels} allowed; "
-            "raise the limit to read it"
-        )
+def _why(error: OSError | ValueError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, IsADirectoryError):
+        return "is a folder, not a picture"
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else summary(error)
+    return f"cannot be opened ({reason})"

@@ -4,30 +4,39 @@ A block starts with its byte order and the offset of its first directory. A dire
 (tag, kind, count, value or the offset of the values), and the offset of the next directory. BigTIFF has wider numbers.
 """
 
+import contextlib
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from mmap import mmap
+from typing import NamedTuple
 
 SHORT, LONG, RATIONAL, ASCII, UNDEFINED = 3, 4, 5, 2, 7
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _HEADS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
-_MOST_DIRECTORIES = 65_536
+HEADS = tuple(_HEADS)
+_MOST_ENTRIES, _MOST_ENTRIES_IN_ALL = 4096, 2**18  # of one directory; of a whole chain, which takes half a second
 
 
 class DamagedTagsError(ValueError):
     """The block has no header, or its offsets lead out of it. Never leaves this package."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One tag of a directory."""
 
     at: int  # offset of the entry
     tag: int
     kind: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count
+
+
+Table = dict[int, Entry]
+"""A directory: its entries by tag."""
+
+
+Tags = dict[int, tuple[int, bytes | Sequence[int]]]
+"""What to write: (kind, values) of each tag; whole numbers, or the bytes of any values."""
 
 
 class Block:
@@ -39,9 +48,9 @@ class Block:
             raise DamagedTagsError("no TIFF header")
         self.content = content
         self.order, self.big = _HEADS[bytes(content[:4])]
-        self._number, self._entry_count = ("Q", "Q") if self.big else ("I", "H")
-        self._entry_bytes = 20 if self.big else 12
-        self._inline = 8 if self.big else 4  # bytes of values that fit into an entry
+        # struct's types of an offset, of a directory's count, of an entry with its value left out
+        self._number, self._count, self._entry = ("Q", "Q", "HHQ8x") if self.big else ("I", "H", "HHI4x")
+        self._entry_bytes, self._value_bytes = (20, 8) if self.big else (12, 4)
 
     @property
     def first(self) -> int:
@@ -62,47 +71,64 @@ class Block:
         except struct.error as error:
             raise DamagedTagsError("ends too early") from error
 
-    def entries(self, directory: int) -> Iterator[Entry]:
-        """The entries of the directory at an offset, in the order of the file."""
-        start = directory + struct.calcsize("=" + self._entry_count)
-        for at in range(start, self.link(directory), self._entry_bytes):
-            yield Entry(at, self.get("H", at), self.get("H", at + 2), self.get(self._number, at + 4))
-
-    def table(self, directory: int) -> dict[int, Entry]:
-        """The entries by tag."""
-        return {entry.tag: entry for entry in self.entries(directory)}
+    def table(self, directory: int) -> Table:
+        """The directory at an offset."""
+        end = self.link(directory)
+        start = directory + struct.calcsize("=" + self._count)
+        if end > len(self.content):
+            raise DamagedTagsError("ends too early")
+        rows = struct.iter_unpack(self.order + self._entry, self.content[start:end])
+        return {row[0]: Entry(at, *row) for at, row in zip(range(start, end, self._entry_bytes), rows, strict=True)}
 
     def link(self, directory: int) -> int:
         """Where the offset of the next directory stands."""
-        count = self.get(self._entry_count, directory)
-        return directory + struct.calcsize("=" + self._entry_count) + self._entry_bytes * count
+        count = self.get(self._count, directory)
+        if count > _MOST_ENTRIES:
+            raise DamagedTagsError(f"a directory of {count} tags")
+        return directory + struct.calcsize("=" + self._count) + self._entry_bytes * count
 
-    def directories(self) -> list[int]:
-        """Offsets of the directories in their chain; a chain that runs in circles or out of the block ends there."""
-        found: dict[int, None] = {}  # as an ordered set
-        at = self.first
-        while at and at not in found and len(found) < _MOST_DIRECTORIES:
-            found[at] = None
+    def directories(self) -> list[Table]:
+        """The directories in their chain; a chain that runs in circles or out of the block ends there."""
+        found: dict[int, Table] = {}
+        at, entries = self.first, 0
+        while at and at not in found:
+            found[at] = self.table(at)
+            link = self.link(at)
+            entries += 1 + (link - at) // self._entry_bytes
+            if entries > _MOST_ENTRIES_IN_ALL:
+                raise DamagedTagsError(f"more than {_MOST_ENTRIES_IN_ALL} tags")
             try:
-                at = self.get(self._number, self.link(at))
+                at = self.get(self._number, link)
             except DamagedTagsError:
                 break  # some writers leave out the last link
-        return list(found)
+        return list(found.values())
 
-    def raw(self, entry: Entry) -> bytes:
+    def size(self, entry: Entry) -> int:
+        """Bytes of the values of an entry, 0 for a kind that nobody knows."""
+        return _SIZES.get(entry.kind, 0) * entry.count
+
+    def raw(self, entry: Entry, most_bytes: int = 2**31) -> bytes:
         """The bytes of the values of an entry, in the block's byte order."""
-        size = _SIZES.get(entry.kind, 0) * entry.count
-        inline = entry.at + self._entry_bytes - self._inline
-        start = inline if size <= self._inline else self.get(self._number, inline)
-        if size == 0 or start + size > len(self.content):
+        size = self.size(entry)
+        inline = entry.at + self._entry_bytes - self._value_bytes
+        start = inline if size <= self._value_bytes else self.get(self._number, inline)
+        if not 0 < size <= most_bytes or start + size > len(self.content):
             raise DamagedTagsError(f"tag {entry.tag} has no readable values")
         return bytes(self.content[start : start + size])
 
-    def numbers(self, entry: Entry) -> tuple[int, ...]:
+    def readable(self, entries: Iterable[Entry]) -> Tags:
+        """The entries whose values can be read, to be written elsewhere."""
+        tags: Tags = {}
+        for entry in entries:
+            with contextlib.suppress(DamagedTagsError):
+                tags[entry.tag] = entry.kind, self.raw(entry)
+        return tags
+
+    def numbers(self, entry: Entry, most_bytes: int = 2**16) -> tuple[int, ...]:
         """The values of an entry of whole numbers."""
         if entry.kind not in _CODES:
             raise DamagedTagsError(f"tag {entry.tag} has no whole numbers")
-        return struct.unpack(f"{self.order}{entry.count}{_CODES[entry.kind]}", self.raw(entry))
+        return struct.unpack(f"{self.order}{entry.count}{_CODES[entry.kind]}", self.raw(entry, most_bytes))
 
     def number(self, entry: Entry) -> int:
         """The first value of an entry of whole numbers."""
@@ -116,21 +142,13 @@ class Block:
             self.put("HII", entry.at + 2, LONG, 1, value)
 
 
-Tag = tuple[int, int, int, bytes]
-"""A tag to be written: (tag, kind, count, bytes of the values)."""
-
-
-def numbers_tag(order: str, tag: int, kind: int, *values: int) -> Tag:
-    """A tag of whole numbers of kind SHORT or LONG."""
-    return tag, kind, len(values), struct.pack(f"{order}{len(values)}{_CODES[kind]}", *values)
-
-
-def directory(order: str, tags: list[Tag], at: int) -> bytes:
+def directory(order: str, tags: Tags, at: int) -> bytes:
     """A directory that stands at offset `at`, its long values behind it, and a link to nothing. Not for BigTIFF."""
     rows, values = b"", b""
     behind = at + 2 + 12 * len(tags) + 4
-    for tag, kind, count, raw in sorted(tags):
-        head = struct.pack(order + "HHI", tag, kind, count)
+    for tag, (kind, given) in sorted(tags.items()):
+        raw = given if isinstance(given, bytes) else struct.pack(f"{order}{len(given)}{_CODES[kind]}", *given)
+        head = struct.pack(order + "HHI", tag, kind, len(raw) // _SIZES[kind])
         if len(raw) <= 4:
             rows += head + raw.ljust(4, b"\0")
         else:

@@ -9,11 +9,11 @@ import zlib
 from collections.abc import Iterable
 from typing import BinaryIO
 
-from ..errors import WriteError
-from .exif import BELOW, ORIENTATION, ratio
-from .picture import Metadata
-from .sheet import Samples, Sheet
-from .tags import LONG, RATIONAL, SHORT, UNDEFINED, Block, DamagedTagsError, Tag, directory, numbers_tag
+from irestore.errors import WriteError
+from irestore.images.exif import BELOW, ORIENTATION, ratio
+from irestore.images.picture import Metadata
+from irestore.images.samples import Raster, Samples
+from irestore.images.tags import LONG, RATIONAL, SHORT, UNDEFINED, Block, Tags, directory
 
 _EMPTY = b"II*\0\x08\0\0\0"
 _STRIP_BYTES = 2**20  # before compression
@@ -23,21 +23,20 @@ _BYTE = 1
 _STRUCTURE = {254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 338, 339}
 
 
-def write(sheets: Iterable[Sheet], stream: BinaryIO) -> None:
-    """All sheets as pages, one in memory at a time, in an empty stream; raises WriteError over 4 GiB."""
+def write(rasters: Iterable[Raster], stream: BinaryIO) -> None:
+    """Write pages, one in memory at a time, into an empty stream; raises WriteError over 4 GiB."""
     link = 4  # where the offset of the next directory is to be written
     order = "<"
-    for number, sheet in enumerate(sheets):
+    for number, raster in enumerate(rasters):
         if number == 0:
-            start = sheet.metadata.exif or _EMPTY
+            start = raster.metadata.exif or _EMPTY
             order = Block(start).order
             stream.write(start)
-        tags = {tag[0]: tag for tag in _described(sheet.metadata, order, number == 0)}
+        tags = _described(raster.metadata, order, number == 0) | _pixels(raster.samples, stream, order)
         if number:
-            tags[254] = numbers_tag(order, 254, LONG, _MULTIPAGE)
-        tags |= {tag[0]: tag for tag in _pixels(sheet.samples, stream, order)}
+            tags[254] = LONG, (_MULTIPAGE,)
         at = _even(stream)
-        table = directory(order, list(tags.values()), at)
+        table = directory(order, tags, at)
         if at + len(table) >= 2**32:
             raise WriteError("the picture is larger than the 4 GiB that TIFF can hold; choose png")
         stream.write(table)
@@ -54,11 +53,10 @@ def _even(stream: BinaryIO) -> int:
     return at + at % 2
 
 
-def _pixels(samples: Samples, stream: BinaryIO, order: str) -> list[Tag]:
+def _pixels(samples: Samples, stream: BinaryIO, order: str) -> Tags:
     """Writes the strips and returns the tags that describe them."""
     height, width = samples.shape[:2]
     channels = 1 if samples.ndim == 2 else samples.shape[2]
-    bits = 8 * samples.itemsize
     rows = max(_STRIP_BYTES // (width * channels * samples.itemsize), 1)
     offsets, sizes = [], []
     for top in range(0, height, rows):
@@ -71,49 +69,36 @@ def _pixels(samples: Samples, stream: BinaryIO, order: str) -> list[Tag]:
         stream.write(packed)
     if offsets[-1] + sizes[-1] >= 2**32:
         raise WriteError("the picture is larger than the 4 GiB that TIFF can hold; choose png")
-    tags = [
-        numbers_tag(order, 256, LONG, width),
-        numbers_tag(order, 257, LONG, height),
-        numbers_tag(order, 258, SHORT, *[bits] * channels),
-        numbers_tag(order, 259, SHORT, _DEFLATE),
-        numbers_tag(order, 262, SHORT, 2 if channels > 2 else 1),
-        numbers_tag(order, 273, LONG, *offsets),
-        numbers_tag(order, 277, SHORT, channels),
-        numbers_tag(order, 278, LONG, rows),
-        numbers_tag(order, 279, LONG, *sizes),
-        numbers_tag(order, 284, SHORT, 1),
-        numbers_tag(order, 317, SHORT, _DIFFERENCES),
-    ]
-    return tags + ([numbers_tag(order, 338, SHORT, _ALPHA)] if channels in (2, 4) else [])
+    tags: Tags = {
+        **{256: (LONG, (width,)), 257: (LONG, (height,)), 258: (SHORT, [8 * samples.itemsize] * channels)},
+        **{259: (SHORT, (_DEFLATE,)), 262: (SHORT, (2 if channels > 2 else 1,)), 273: (LONG, offsets)},
+        **{277: (SHORT, (channels,)), 278: (LONG, (rows,)), 279: (LONG, sizes), 284: (SHORT, (1,))},
+        317: (SHORT, (_DIFFERENCES,)),
+    }
+    return tags | ({338: (SHORT, (_ALPHA,))} if channels in (2, 4) else {})
 
 
-def _described(metadata: Metadata, order: str, first: bool) -> list[Tag]:
+def _described(metadata: Metadata, order: str, first: bool) -> Tags:
     """The tags that do not describe how pixels lie."""
-    tags = _exif_tags(metadata.exif, order, first) if metadata.exif else []
-    tags.append(numbers_tag(order, ORIENTATION, SHORT, 1))
+    tags = _exif_tags(metadata.exif, order, first) if metadata.exif else {}
+    tags[ORIENTATION] = SHORT, (1,)
     if metadata.dpi is not None:
         for tag, value in ((282, metadata.dpi[0]), (283, metadata.dpi[1])):
-            tags.append((tag, RATIONAL, 1, struct.pack(order + "II", *ratio(value))))
-        tags.append(numbers_tag(order, 296, SHORT, _INCH))
+            tags[tag] = RATIONAL, struct.pack(order + "II", *ratio(value))
+        tags[296] = SHORT, (_INCH,)
     for tag, kind, raw in (
         (700, _BYTE, metadata.xmp),
         (33723, UNDEFINED, metadata.iptc),
         (34675, UNDEFINED, metadata.icc),
     ):
         if raw:
-            tags.append((tag, kind, len(raw), raw))
+            tags[tag] = kind, raw
     return tags
 
 
-def _exif_tags(exif: bytes, order: str, first: bool) -> list[Tag]:
+def _exif_tags(exif: bytes, order: str, first: bool) -> Tags:
     """The tags of an EXIF block's first directory; those that point into the block for the first page only."""
     block = Block(exif)
-    tags: list[Tag] = []
-    for entry in block.entries(block.first):
-        if entry.tag in _STRUCTURE or (entry.tag in BELOW and not first) or block.order != order:
-            continue
-        try:
-            tags.append((entry.tag, entry.kind, entry.count, block.raw(entry)))
-        except DamagedTagsError:
-            continue  # its values lie outside the block: there is nothing to keep
-    return tags
+    unwanted = _STRUCTURE if first else _STRUCTURE | BELOW
+    entries = block.table(block.first).values() if block.order == order else ()
+    return block.readable(entry for entry in entries if entry.tag not in unwanted)

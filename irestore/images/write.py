@@ -8,12 +8,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import WriteError
-from .border import one_line
-from .encoders import encode_frames
-from .formats import target_format
-from .options import SAVE, SaveOptions
-from .picture import Picture
+from irestore.errors import WriteError
+from irestore.images.encoders import encode_frames
+from irestore.images.formats import SAVE, SaveOptions, target_format
+from irestore.images.picture import Picture
+from irestore.images.pillow_errors import summary
 
 
 def save(picture: Picture, path: str | os.PathLike[str], options: SaveOptions = SAVE) -> tuple[str, ...]:
@@ -81,7 +80,7 @@ def _as_write_error(name: str) -> Iterator[None]:
             raise
         raise WriteError(f"{name}: {message}") from error
     except OSError as error:
-        raise WriteError(f"{name}: cannot be written ({error.strerror or one_line(error)})") from error
+        raise WriteError(f"{name}: cannot be written ({error.strerror or summary(error)})") from error
 
 
 def _sync_folder(folder: Path) -> None:

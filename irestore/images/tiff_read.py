@@ -1,0 +1,235 @@
+"""A TIFF file: pages, tags read directly, pixels through Pillow, or at all their bits where they have 16.
+
+Pillow cuts most kinds of 16-bit TIFF to 8 bits a sample, and reads some not at all. libtiff, inside Pillow, still does
+the unpacking: it is shown the same strips or tiles as an 8-bit grey picture that is as wide as a row has bytes. What
+comes back are the bytes of the 16-bit samples, for every compression of bytes.
+"""
+
+import io
+import mmap
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+from PIL import ImageFile
+
+from irestore.errors import ReadError
+from irestore.images.exif import CARRIED, ORIENTATION, PROCESSING_SOFTWARE, from_tiff, provenance_of_text
+from irestore.images.picture import Info, Metadata, Picture
+from irestore.images.pillow_errors import any_size, check_pixels
+from irestore.images.pillow_file import open_image
+from irestore.images.samples import Decoded, Samples, decode, to_samples
+from irestore.images.tags import LONG, RATIONAL, Block, DamagedTagsError, Table, Tags, directory
+
+_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 254, 256, 257, 258, 259, 262, 266
+_STRIPS, _CHANNELS, _STRIP_ROWS, _STRIP_BYTES, _PLANAR, _PREDICTOR = 273, 277, 278, 279, 284, 317
+_TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _EXTRA, _FORMAT = 322, 323, 324, 325, 338, 339
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
+_XMP, _IPTC, _ICC = 700, 33723, 34675
+_COLOUR_TAGS, _FIRST_PRIVATE = (301, 318, 319), 32768  # a curve, white point, primaries
+
+_REDUCED = 1  # bit of the subfile tag: a smaller copy of another page
+_PER_INCH = {2: 1.0, 3: 2.54}
+_TWELVE = 12  # bits a sample, which Pillow gives as they are in 16
+_BYTEWISE = {1, 5, 8, 32773, 32946, 34925, 50000}  # none, LZW, deflate, PackBits, deflate, LZMA, Zstandard
+_GREY_INVERTED, _GREY = 0, 1
+_INKS = {_GREY_INVERTED: 1, _GREY: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # photometric -> channels of colour
+_PREMULTIPLIED, _ALPHA = 1, 2  # kinds of extra channels
+_MOST_CHANNELS = 16
+
+
+class TiffFile:
+    """One open file. Use it inside `pillow_errors`: any method may raise whatever Pillow raises."""
+
+    def __init__(self, stream: BinaryIO, notes: list[str]) -> None:
+        self._stream, self._notes = stream, notes
+        self._block = Block(_content(stream))
+        pages = [Page(self._block, table, i) for i, table in enumerate(self._block.directories())]
+        self._pages = [page for page in pages if not page.get(_SUBFILE, 0) & _REDUCED] or pages
+        if not pages:
+            raise DamagedTagsError("no page")
+        self._image: ImageFile.ImageFile | None = None
+        first = self._pages[0]
+        width, height = first.width, first.height
+        twelve = first.channels == 1 and first.get(_BITS, 1) == _TWELVE
+        self.info = Info(
+            format="tiff",
+            width=height if first.turn >= 5 else width,
+            height=width if first.turn >= 5 else height,
+            frames=len(self._pages),
+            depth=16 if first.deep or twelve else 8,
+            has_alpha=first.has_alpha,
+            file_bytes=len(self._block.content),
+            provenance=provenance_of_text(first.raw(PROCESSING_SOFTWARE, [], most_bytes=2**16) or b""),
+        )
+
+    def close(self) -> None:
+        """Free the decoder; the stream stays open."""
+        if self._image is not None:
+            self._image.close()
+        if isinstance(self._block.content, mmap.mmap):
+            self._block.content.close()
+
+    def pictures(self) -> Iterator[Picture]:
+        """The pages."""
+        for page in self._pages:
+            check_pixels((page.width, page.height))
+            if page.channels > page.inks + page.has_alpha:
+                self._notes.append("it has channels besides colour and alpha, which were not kept")
+            if page.deep:
+                decoded, turn = page.decoded(), page.turn
+            else:
+                decoded, turn = self._by_pillow(page), 1
+            metadata = page.metadata(self._notes)
+            yield decoded.picture(turn, "tiff", metadata)
+
+    def _by_pillow(self, page: "Page") -> Decoded:
+        bits = page.get(_BITS, 1)
+        if self._image is None:
+            try:
+                self._image = open_image(self._stream)
+            except ReadError as error:
+                raise ReadError(
+                    f"a TIFF of a kind that cannot be read ({bits} bits a sample, compression "
+                    f"{page.get(_COMPRESSION, 1)}); convert it to 8 or 16 bits"
+                ) from error
+        self._image.seek(page.index)
+        self._image.load()  # turns it upright, too
+        decoded = decode(self._image, self._notes)
+        depth = 8 * decoded.colour.itemsize
+        if bits > depth:
+            self._notes.append(f"its samples of {bits} bits were read as 8")
+        elif bits == _TWELVE and depth > bits:
+            decoded.colour = to_samples(decoded.colour.astype(np.float32) / np.float32(4095), 16)
+        return decoded
+
+
+class Page:
+    """One page; raises DamagedTagsError where tags that it needs are not what they should be."""
+
+    def __init__(self, block: Block, table: Table, index: int) -> None:
+        self._block, self._table, self.index = block, table, index
+        self.width, self.height = self.get(_WIDTH, 0), self.get(_HEIGHT, 0)
+        self.channels = self.get(_CHANNELS, 1)
+        self._photometric = self.get(_PHOTOMETRIC, _GREY)
+        self.inks = _INKS.get(self._photometric, self.channels)
+        turn = self.get(ORIENTATION, 1)
+        self.turn = turn if 1 <= turn <= 8 else 1
+        self._tiled = _TILES in table
+        extras = self._all(_EXTRA)[: max(self.channels - self.inks, 0)]
+        self._alpha_at = next((i for i, kind in enumerate(extras) if kind in (_PREMULTIPLIED, _ALPHA)), -1)
+        self.has_alpha = self._alpha_at >= 0
+        self._premultiplied = self.has_alpha and extras[self._alpha_at] == _PREMULTIPLIED
+        self._planes = self.channels if self.get(_PLANAR, 1) == 2 else 1
+
+    def get(self, tag: int, default: int) -> int:
+        """The first number of a tag."""
+        return self._block.number(self._table[tag]) if tag in self._table else default
+
+    def _all(self, tag: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
+        return self._block.numbers(self._table[tag]) if tag in self._table else default
+
+    def raw(self, tag: int, notes: list[str], most_bytes: int = 2**31) -> bytes | None:
+        """The bytes of a tag, None where it is not there; a note where it is damaged."""
+        try:
+            return self._block.raw(self._table[tag], most_bytes) if tag in self._table else None
+        except DamagedTagsError:
+            notes.append(f"its tag {tag} is damaged and was not kept")
+            return None
+
+    @property
+    def deep(self) -> bool:
+        """Whether its samples are 16-bit whole numbers, grey or RGB, packed so that `decoded` can read them."""
+        try:
+            return (
+                0 < self.inks <= self.channels <= _MOST_CHANNELS
+                and self._photometric <= 2
+                and set(self._all(_BITS, (1,))) == {16}
+                and set(self._all(_FORMAT, (1,))) == {1}
+                and min(self.width, self.height) > 0
+                and self.get(_COMPRESSION, 1) in _BYTEWISE
+                and self.get(_PREDICTOR, 1) in (1, 2)
+            )
+        except DamagedTagsError:
+            return False  # Pillow's to read, or to refuse
+
+    def decoded(self) -> Decoded:
+        """The samples of a deep page, as they lie in the file."""
+        samples = np.concatenate([self._plane(plane) for plane in range(self._planes)], axis=2)
+        colour = samples[..., 0] if self.inks == 1 else samples[..., :3]
+        if self._photometric == _GREY_INVERTED:
+            colour = 65535 - colour
+        if not self.has_alpha:
+            return Decoded(colour)
+        alpha = samples[..., self.inks + self._alpha_at]
+        if self._premultiplied:
+            divisor = np.maximum(alpha, 1).astype(np.float32)
+            colour = to_samples(colour / (divisor if colour.ndim == 2 else divisor[..., None]), 16)
+        return Decoded(colour, alpha)
+
+    def _plane(self, plane: int) -> Samples:
+        """Samples (H, W, C) of one plane; C is 1 where each channel has a plane of its own."""
+        channels = self.channels if self._planes == 1 else 1
+        with any_size(), open_image(io.BytesIO(self._as_bytes(plane, channels))) as image:
+            rows = np.asarray(image)
+        samples = rows.view(self._block.order + "u2").astype(np.uint16).reshape(self.height, self.width, channels)
+        if self.get(_PREDICTOR, 1) == 2:
+            step = self.get(_TILE_WIDTH, 0) if self._tiled else self.width
+            for left in range(0, self.width, step):
+                part = samples[:, left : left + step]
+                np.cumsum(part, axis=1, dtype=np.uint16, out=part)
+        return samples
+
+    def _as_bytes(self, plane: int, channels: int) -> bytes:
+        """The file with one more directory, the first now: the same data as 8-bit grey, one pixel a byte."""
+        order, wide = self._block.order, 2 * channels
+        numbers: dict[int, tuple[int, ...]] = {_WIDTH: (self.width * wide,), _HEIGHT: (self.height,), _BITS: (8,)}
+        numbers |= {_PHOTOMETRIC: (_GREY,), _CHANNELS: (1,)}
+        for tag in (_COMPRESSION, _FILL_ORDER, _STRIP_ROWS, _TILE_HEIGHT):
+            if tag in self._table:
+                numbers[tag] = self._all(tag)
+        if self._tiled:
+            numbers[_TILE_WIDTH] = (self.get(_TILE_WIDTH, 0) * wide,)
+        for tag in (_TILES, _TILE_BYTES) if self._tiled else (_STRIPS, _STRIP_BYTES):
+            places = self._block.numbers(self._table[tag], most_bytes=2**31) if tag in self._table else ()
+            each = len(places) // self._planes
+            numbers[tag] = places[plane * each : (plane + 1) * each]
+        tags: Tags = {tag: (LONG, values) for tag, values in numbers.items()}
+        content = self._block.content
+        end = len(content) + len(content) % 2
+        head = struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, end)
+        return b"".join((head, content[len(head) :], bytes(end - len(content)), directory(order, tags, end)))
+
+    def metadata(self, notes: list[str]) -> Metadata:
+        """What the page says besides its pixels; `notes` on what is not kept."""
+        kept = CARRIED | {_XMP, _IPTC, _ICC}
+        if lost := [tag for tag in self._table if tag not in kept and (tag >= _FIRST_PRIVATE or tag in _COLOUR_TAGS)]:
+            notes.append(f"its TIFF tags {', '.join(map(str, lost[:10]))} were not kept")
+        return Metadata(
+            icc=self.raw(_ICC, notes),
+            exif=from_tiff(self._block, self._table),
+            xmp=self.raw(_XMP, notes),
+            iptc=self.raw(_IPTC, notes),
+            dpi=self._dpi(notes),
+            oriented=self.turn != 1,
+        )
+
+    def _dpi(self, notes: list[str]) -> tuple[float, float] | None:
+        per_inch = _PER_INCH.get(self.get(_RESOLUTION_UNIT, 2))
+        values = []
+        for tag in (_X_RESOLUTION, _Y_RESOLUTION):
+            raw = self.raw(tag, notes)
+            if per_inch is None or raw is None or self._table[tag].kind != RATIONAL:
+                return None
+            above, below = struct.unpack_from(self._block.order + "II", raw)
+            values.append(above / below * per_inch if below else 0.0)
+        return (values[0], values[1]) if all(1 <= value < 1e6 for value in values) else None
+
+
+def _content(stream: BinaryIO) -> bytes | mmap.mmap:
+    stream.seek(0)
+    try:
+        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError):  # in memory already, or on a file system without maps
+        return stream.read()

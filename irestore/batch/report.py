@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from irestore.errors import one_line
 
-Status = Literal["done", "skipped", "failed"]
+Status = Literal["planned", "done", "skipped", "failed"]
 
 
 def duration(seconds: float) -> str:

@@ -118,13 +118,13 @@ def write_json(trial: "Trial", model: str, rows: "Iterator[Row]") -> None:
     click.echo(json.dumps(head | {"measure": trial.compares, "pictures": pictures, "mean": mean}, indent=1))
 
 
-command = click.Command(
+eval = click.Command(
     "eval",
+    {"auto_envvar_prefix": "IRESTORE"},
+    callback=_evaluate,
     params=[
         click.Argument(["task"], type=click.Choice(list(TASKS))),
         *(each for section in (Measuring, Model, Computing) for each in declared(section)),
     ],
-    callback=_evaluate,
     help=HELP,
-    context_settings={"auto_envvar_prefix": "IRESTORE"},
 )

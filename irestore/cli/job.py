@@ -45,12 +45,17 @@ def restore_files(options: Options, arguments: Sequence[str]) -> int:
     `arguments` is the whole command line, for `--device cuda:all`, which runs it once a GPU.
     """
     ranks = distributed.ranks()
-    dry = options.files.dry_run
-    if options.computing.device == "cuda:all" and ranks.size == 1 and not dry and (count := _count_gpus()) > 1:
-        return distributed.launch(arguments, count)
+    if options.computing.device == "cuda:all" and ranks.size == 1 and not options.files.dry_run:
+        import torch
+
+        count = torch.cuda.device_count()
+        if count == 0:
+            raise UsageError("--device cuda:all: this machine has no CUDA device; use --device auto")
+        if count > 1:
+            return distributed.launch(arguments, count)
     try:
         job = _shared(options, ranks)
-        if not dry:
+        if not options.files.dry_run:
             return _run(options, job, ranks)
         if ranks.rank > 0:
             return 0
@@ -145,7 +150,7 @@ def _run(options: Options, job: Job, ranks: distributed.Ranks) -> int:
     try:
         if job.plan.items and not (options.files.fail_fast and report.totals.failed):
             _restore(options, job, ranks, report)
-    except (IrestoreError, KeyboardInterrupt) as error:
+    except (IrestoreError, OSError, KeyboardInterrupt) as error:
         stop = error
     report.close()
     interrupted = isinstance(stop, KeyboardInterrupt)
@@ -221,12 +226,3 @@ def _check_streams(options: Options) -> None:
         raise UsageError("-o -: standard output is a terminal; redirect it into a file or a pipe")
     if files.files_from == STDIN and STDIN in files.inputs:
         raise UsageError("standard input is either a picture (-) or a list (--files-from -), not both")
-
-
-def _count_gpus() -> int:
-    import torch
-
-    count = torch.cuda.device_count()
-    if count == 0:
-        raise UsageError("--device cuda:all: this machine has no CUDA device; use --device auto")
-    return count

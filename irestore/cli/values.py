@@ -1,13 +1,12 @@
 """The kinds of value that options take: a size of memory, a tile, a share, a device. Each raises click.BadParameter."""
 
-import math
 import re
 
 import click
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
-DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+|:all)?")
+SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,4}|:all)?")
 
 
 def byte_size(text: str) -> int:
@@ -21,22 +20,16 @@ def byte_size(text: str) -> int:
 
 def tile(text: str) -> int | str:
     """`auto`, `off` or a tile's side in pixels."""
-    if text in ("auto", "off"):
-        return text
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
+    if text not in ("auto", "off") and re.fullmatch("0*[1-9][0-9]{0,8}", text) is None:
         raise click.BadParameter(f"{text!r} is no tile; write auto, off or a number of pixels")
-    return int(text)
+    return text if text in ("auto", "off") else int(text)
 
 
 def share(text: str) -> float:
     """A number from 0 to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
+    if re.fullmatch(r"0|1(\.0*)?|0?\.[0-9]+|0\.", text) is None:
         raise click.BadParameter(f"{text!r} is no share; write a number from 0 to 1, as in 0.5")
-    return value
+    return float(text)
 
 
 def device(text: str) -> str:

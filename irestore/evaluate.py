@@ -8,6 +8,7 @@ that read it as colour get up to 1.3 dB more for it).
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,9 +36,9 @@ SMALLEST = 11  # pixels inside the border, for SSIM
 class Trial:
     """What is tried: a task, and the damage that is done to clean pictures where damaged ones are not at hand.
 
-    sigma: Gaussian noise in 8-bit levels, neither rounded nor clipped, as papers add it; the same for the same `seed`
-    and file name. quality: JPEG, 1..100, colour with 4:2:0 as common encoders do. grey: colour pictures are turned
-    into their Y before anything else.
+    sigma: Gaussian noise in 8-bit levels, neither rounded nor clipped, as papers add it; the same for the same file
+    name. quality: JPEG, 1..100, colour with 4:2:0 as common encoders do. grey: colour pictures are turned into their Y
+    before anything else.
     """
 
     task: str
@@ -45,7 +46,6 @@ class Trial:
     sigma: float | None = None
     quality: int | None = None
     grey: bool = False
-    seed: int = 0
 
     @property
     def border(self) -> int:
@@ -71,8 +71,7 @@ class Score(NamedTuple):
     ssim: float
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
     """One picture before it is restored: what the network gets, and what it should give."""
 
     name: str
@@ -80,8 +79,7 @@ class Case:
     clean: Bytes  # (H, W, 3)
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One picture's figures: of the baseline and of the restored picture."""
 
     name: str
@@ -198,7 +196,7 @@ def _with(picture: Picture, pixels: NDArray[np.floating]) -> Picture:
 
 def _damaged(trial: Trial, clean: Picture, name: str) -> Picture:
     if trial.sigma is not None:
-        random = np.random.default_rng([trial.seed, *name.encode()])
+        random = np.random.default_rng([0, *os.fsencode(name)])
         noise = clean.pixels[..., :1] if clean.grey else clean.pixels
         noisy = degrade.add_noise(noise, trial.sigma / 255, random)
         return _with(clean, np.broadcast_to(noisy, clean.pixels.shape))

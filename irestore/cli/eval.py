@@ -4,7 +4,6 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from irestore.errors import UsageError, one_line
 from irestore.tasks import TASKS
 
 if TYPE_CHECKING:
-    from irestore.evaluate import Row, Score, Trial
+    from irestore.evaluate import Score
 
 LUMA = [name for name, task in TASKS.items() if task.on_luma]
 RGB = [name for name, task in TASKS.items() if not task.on_luma]
@@ -28,9 +27,9 @@ border of SCALE pixels), {", ".join(RGB)} on RGB, grey pictures as they are.
 """
 
 
-def _own(*names: str, help: str, **attributes: Any) -> Any:
+def _own(*short: str, help: str, **attributes: Any) -> Any:
     # Not from the environment: IRESTORE_QUALITY and IRESTORE_JSON are set for restoring.
-    return option(*names, help=help, allow_from_autoenv=False, **attributes)
+    return option(*short, help=help, allow_from_autoenv=False, **attributes)
 
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -60,7 +59,7 @@ class Measuring:
 
 
 def _evaluate(**values: Any) -> None:
-    """Options -> pairs of pictures -> the model -> rows as they come."""
+    """Options -> pairs of pictures -> the model -> a line for each picture as soon as it is measured."""
     chosen, model, computing = build(Measuring, values), build(Model, values), build(Computing, values)
     if chosen.json and chosen.csv:
         raise UsageError("--json and --csv both need standard output; choose one")
@@ -80,42 +79,29 @@ def _evaluate(**values: Any) -> None:
     rows = evaluate.measure_all(trial, couples, Restorer(network, entry.name, computing.settings()))
     print(f"irestore: {one_line(entry.name)}: PSNR in dB and SSIM, on {trial.compares}", file=sys.stderr)
     if chosen.json:
-        write_json(trial, entry.name, rows)
+        *pictures, mean = (
+            {"name": row.name, "baseline": _figures(row.baseline), "restored": _figures(row.restored)} for row in rows
+        )
+        head = {"task": trial.task, "scale": trial.scale, "model": entry.name, "baseline": trial.baseline}
+        click.echo(json.dumps(head | {"measure": trial.compares, "pictures": pictures, "mean": mean}, indent=1))
     elif chosen.csv:
-        write_csv(rows)
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["name", "baseline_psnr", "baseline_ssim", "psnr", "ssim"])
+        writer.writerows([row.name, *row.baseline, *row.restored] for row in rows)
     else:
-        write_table(trial, entry.name, rows)
+        title = f"{one_line(entry.name.upper()):>12}"
+        click.echo(f"{'NAME':24} {trial.baseline.upper():>8} {'SSIM':>7}  {title} {'SSIM':>7}")
+        for row in rows:
+            before, after = row.baseline, row.restored
+            line = (
+                f"{row.name:24} {before.psnr:8.3f} {before.ssim:7.4f}  {after.psnr:{len(title)}.3f} {after.ssim:7.4f}"
+            )
+            click.echo(one_line(line))
 
 
-def write_table(trial: "Trial", model: str, rows: "Iterator[Row]") -> None:
-    """A line for each picture as soon as it is measured, and the mean."""
-    name = one_line(model.upper())
-    click.echo(f"{'NAME':24} {trial.baseline.upper():>8} {'SSIM':>7}  {name:>12} {'SSIM':>7}")
-    for row in rows:
-        (psnr, ssim), (restored, restored_ssim) = row.baseline, row.restored
-        line = f"{row.name:24} {psnr:8.3f} {ssim:7.4f}  {restored:{max(len(name), 12)}.3f} {restored_ssim:7.4f}"
-        click.echo(one_line(line))
-
-
-def write_csv(rows: "Iterator[Row]") -> None:
-    """As the table, with a header line; the mean is the last line."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["name", "baseline_psnr", "baseline_ssim", "psnr", "ssim"])
-    for row in rows:
-        writer.writerow([row.name, *row.baseline, *row.restored])
-
-
-def write_json(trial: "Trial", model: str, rows: "Iterator[Row]") -> None:
-    """All figures as one object; null stands for the infinite PSNR of equal pictures."""
-
-    def figures(score: "Score") -> dict[str, float | None]:
-        return {"psnr": score.psnr if math.isfinite(score.psnr) else None, "ssim": score.ssim}
-
-    *pictures, mean = (
-        {"name": row.name, "baseline": figures(row.baseline), "restored": figures(row.restored)} for row in rows
-    )
-    head = {"task": trial.task, "scale": trial.scale, "model": model, "baseline": trial.baseline}
-    click.echo(json.dumps(head | {"measure": trial.compares, "pictures": pictures, "mean": mean}, indent=1))
+def _figures(score: "Score") -> dict[str, float | None]:
+    """As JSON has them, where null stands for the infinite PSNR of equal pictures."""
+    return {"psnr": score.psnr if math.isfinite(score.psnr) else None, "ssim": score.ssim}
 
 
 eval = click.Command(

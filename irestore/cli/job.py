@@ -208,9 +208,9 @@ def _report_settled(planned: Plan, options: Options, report: Report) -> None:
         report.add(outcome)
     reasons = [outcome.reason for outcome in planned.settled]
     if made := reasons.count(MADE_BEFORE):
-        report.note(f"{made} of the pictures irestore made itself: skipped; --include-restored takes them")
+        report.note(f"{made} skipped, which irestore made itself; --include-restored takes them too")
     if kept := reasons.count(EXISTS):
-        report.note(f"{kept} of the results exist already: skipped; --overwrite makes them anew")
+        report.note(f"{kept} skipped, whose result exists already; --overwrite makes it again")
     if not planned.items and not planned.settled:
         report.note(f"no pictures found in {', '.join(options.files.inputs) or options.files.files_from}")
 

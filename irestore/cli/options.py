@@ -28,14 +28,20 @@ DEFAULT_SCALE = 4
 HUB = "hf:"  # how a reference to a file on the Hub begins
 
 
-def option(*names: str, help: str, default: Any = None, **attributes: Any) -> Any:
-    """A field that is an option: `names` are its short name and, where the field's name does not do, its long one."""
-    return field(default=default, metadata={"names": names, "help": help, "default": default, **attributes})
+def option(*short: str, long: str = "", help: str, default: Any = None, **attributes: Any) -> Any:
+    """A field that is an option; its long name is the field's unless `long` says otherwise."""
+    attributes |= {"help": help, "default": default, "show_default": default not in (None, False, ())}
+    return field(default=default, metadata={"short": short, "long": long, "attributes": attributes})
 
 
-def flag(*names: str, help: str) -> Any:
+def flag(*short: str, help: str) -> Any:
     """A field that is an option without a value."""
-    return option(*names, help=help, default=False, is_flag=True)
+    return option(*short, help=help, default=False, is_flag=True)
+
+
+def choice(*values: str, short: Sequence[str] = (), help: str) -> Any:
+    """A field that is an option with one of these values; the first is the default."""
+    return option(*short, help=help, default=values[0], type=click.Choice(values))
 
 
 def declared(section: type) -> list[click.Option]:
@@ -43,11 +49,8 @@ def declared(section: type) -> list[click.Option]:
     made = []
     for each in fields(section):
         if each.metadata:
-            attributes = dict(each.metadata)
-            names = attributes.pop("names")
-            if not any(name.startswith("--") for name in names):
-                names += (f"--{each.name.replace('_', '-')}",)
-            made.append(click.Option([each.name, *names], **attributes))
+            long = each.metadata["long"] or f"--{each.name.replace('_', '-')}"
+            made.append(click.Option([each.name, *each.metadata["short"], long], **each.metadata["attributes"]))
     return made
 
 
@@ -72,7 +75,7 @@ class Files:
     files_from: str | None = option(metavar="LIST",
         help="Read more inputs from this file (- for standard input), one a line or separated by NUL.")
     overwrite: bool = flag(help="Replace existing results.  [default: keep them and skip their inputs]")
-    include_restored: bool = flag(help="Take pictures that irestore made with the same task, too.")
+    include_restored: bool = flag(help="Also take pictures that irestore made with the same task.")
     dry_run: bool = flag("-n", help="Only print what would be done, with sizes, memory and time.")
     fail_fast: bool = flag(help="Stop at the first picture that fails.")
 
@@ -97,9 +100,9 @@ class Model:
         help="A model of `irestore models`, or hf:OWNER/REPO/FILE@REVISION.  [default: its first for the task, or "
         "the bundled one where there is no connection]")
     weights: str | None = option(metavar="FILE", help="Your own safetensors file, or an hf: reference.")
-    architecture: str | None = option(metavar="NAME", help="Of --weights, if the file does not say.")
+    architecture: str | None = option(metavar="NAME", help="Architecture of --weights, if the file does not say it.")
     config: tuple[str, ...] = option(metavar="KEY=VALUE|FILE", multiple=True, default=(),
-        help="Of --weights, if the file does not say: a value, or a JSON or TOML file of them. Repeatable.")
+        help="Config of --weights, if the file does not say it: one value, or a JSON or TOML file. Repeatable.")
     manifest: tuple[str, ...] = option(metavar="FILE", multiple=True, default=(), type=click.Path(),
         help="One more manifest of models. Repeatable.")
     model_dir: str | None = option(metavar="DIR", help="Look for weights in this folder first.")
@@ -141,14 +144,14 @@ class Model:
 class Computing:
     """Where and how the network runs."""
 
-    device: str = option("-d", type=device, default="auto", show_default=True, metavar="NAME",
+    device: str = option("-d", type=device, default="auto", metavar="NAME",
         help="auto, cpu, mps, cuda, cuda:N, or cuda:all for every GPU at once.")
-    tile: int | Literal["auto", "off"] = option("-t", type=tile, default="auto", show_default=True,
+    tile: int | Literal["auto", "off"] = option("-t", type=tile, default="auto",
         metavar="auto|N|off", help="Side of a tile in pixels. The result does not depend on it.")
     max_memory: int | None = option(type=byte_size, metavar="SIZE",
         help="Memory for computing, as in 6G.  [default: 70% of what is free]")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = option(default="auto", show_default=True,
-        type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="Of the arithmetic; fp32 on a CPU.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = choice("auto", "fp32", "bf16", "fp16",
+        help="Precision of the arithmetic; fp32 on a CPU.")
     threads: int | None = option(type=click.IntRange(1, 1024), metavar="N", help="CPU threads for computing.")
 
     def settings(self) -> "Settings":
@@ -176,22 +179,21 @@ class Computing:
 class Pictures:
     """How pictures are read and written."""
 
-    format: str = option("-f", type=click.Choice(["auto", *FORMATS]), default="auto", show_default=True,
-        help="Of results; auto is the input's where it can be written.")
+    format: str = choice("auto", *FORMATS, short=["-f"],
+        help="Format of results; auto keeps the input's where it can be written.")
     quality: int | None = option(type=click.IntRange(1, 100), metavar="1-100",
-        help="Of lossy formats.  [default: a JPEG's own, else the format's]")
-    lossless: bool | None = option("--lossless/--lossy",
-        help="For formats that can do both.  [default: the input's]")
-    depth: str = option(type=click.Choice(["auto", "8", "16"]), default="auto", show_default=True,
-        help="Bits a sample.")
-    metadata: Literal["keep", "strip"] = option(type=click.Choice(["keep", "strip"]), default="keep",
-        show_default=True, help="EXIF, XMP, IPTC, comments. The colour profile always stays.")
-    alpha: Literal["resize", "restore", "drop"] = option(type=click.Choice(["resize", "restore", "drop"]),
-        default="resize", show_default=True, help="How transparency is brought to size.")
+        help="Quality in lossy formats.  [default: a JPEG's own, else the format's]")
+    lossless: bool | None = option(long="--lossless/--lossy",
+        help="Compress without or with loss, in formats that can do both.  [default: the input's]")
+    depth: str = choice("auto", "8", "16", help="Bits per sample of results; auto keeps the input's.")
+    metadata: Literal["keep", "strip"] = choice("keep", "strip",
+        help="Keep or remove EXIF, XMP, IPTC and comments. The colour profile always stays.")
+    alpha: Literal["resize", "restore", "drop"] = choice("resize", "restore", "drop",
+        help="Transparency: resize it, restore it with the network too, or drop it.")
     background: str | None = option(metavar="COLOUR", help="Put this colour behind transparency: white, #204060.")
-    frames: Literal["error", "first", "all"] = option(type=click.Choice(["error", "first", "all"]),
-        default="error", show_default=True, help="Of animations and files of several pages.")
-    max_pixels: int = option(type=click.IntRange(min=1), default=MAX_PIXELS, show_default=True, metavar="N",
+    frames: Literal["error", "first", "all"] = choice("error", "first", "all",
+        help="Animations and files of several pages: refuse them, take the first frame, or all.")
+    max_pixels: int = option(type=click.IntRange(min=1), default=MAX_PIXELS, metavar="N",
         help="Refuse to decode larger inputs.")
 
     def load(self) -> LoadOptions:
@@ -217,10 +219,10 @@ class Pictures:
 class Messages:
     """What is said about a run."""
 
-    quiet: bool = flag("-q", help="Only errors.")
-    verbose: bool = flag("-v", help="A line for every picture.")
+    quiet: bool = flag("-q", help="Print only errors.")
+    verbose: bool = flag("-v", help="Print a line for every picture.")
     no_progress: bool = flag(help="No progress bar.")
-    json: bool = flag(help="One JSON object a picture on standard output.")
+    json: bool = flag(help="Print one JSON object per picture on standard output.")
 
     @property
     def verbosity(self) -> int:

@@ -16,9 +16,9 @@ from tiny import IRESTORE, Ran, environment, finish, interrupt, irestore, result
 import irestore as package
 from irestore.cli import COMMANDS, main, root
 from irestore.cli.values import byte_size, device, tile
+from irestore.tasks import TASKS
 
 HEAVY = {"torch", "numpy", "PIL", "huggingface_hub", "tqdm", "safetensors"}
-TASKS = ("sr", "denoise", "dejpeg", "deblur", "derain")
 
 
 @pytest.fixture(scope="module")

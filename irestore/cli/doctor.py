@@ -11,7 +11,7 @@ import irestore
 from irestore import weights
 from irestore.cli.options import Computing
 from irestore.cli.values import device as device_name
-from irestore.errors import IrestoreError
+from irestore.errors import IrestoreError, one_line
 from irestore.weights import hub
 
 PACKAGES = "torch numpy pillow click tqdm huggingface-hub safetensors pillow-heif pillow-jxl-plugin"
@@ -30,7 +30,7 @@ def doctor(ctx: click.Context, device: str, offline: bool, model_dir: str | None
     """
     for lines in (versions(), devices(), models(model_dir, offline)):
         for name, told in lines:
-            click.echo(f"{name:14} {told}")
+            click.echo(one_line(f"{name:14} {told}"))
     difference, checked = self_check(device)
     exact = difference <= ALLOWED
     verdict = "ok" if exact else "WRONG, please report it and use --device cpu"

@@ -1,9 +1,9 @@
 """`irestore doctor`: what this machine has, and whether tiles give the same picture as the whole on its device."""
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 
 import click
 
@@ -42,14 +42,8 @@ def versions() -> Iterator[tuple[str, str]]:
     """Programs and packages."""
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
     yield "irestore", f"{irestore.__version__}, Python {platform.python_version()}, {system}"
-    yield "packages", ", ".join(f"{package} {_version(package)}" for package in PACKAGES.split())
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "none"
+    found = {each.name.lower().replace("_", "-"): each.version for each in distributions()}
+    yield "packages", ", ".join(f"{package} {found.get(package, 'none')}" for package in PACKAGES.split())
 
 
 def devices() -> Iterator[tuple[str, str]]:
@@ -76,18 +70,15 @@ def models(model_dir: str | None, offline: bool) -> Iterator[tuple[str, str]]:
     here = [entry.name for entry in entries if weights.present(entry, model_dir) is not None]
     yield "models", f"{len(here)} of {len(entries)} on this machine: {', '.join(here) or 'none'}"
     yield "cache", str(hub.cache())
-    yield "Hub", f"{hub.endpoint()}: {'not asked' if offline else _reach(entries)}"
-
-
-def _reach(entries: Sequence[weights.Entry]) -> str:
     remote = next((entry for entry in entries if entry.repo is not None), None)
-    if remote is None:
-        return "not asked"
-    try:
-        hub.pin(replace(remote, revision="main"))
-    except IrestoreError as error:
-        return f"not usable: {error}"
-    return "reached"
+    reach = "not asked"
+    if not offline and remote is not None:
+        try:
+            hub.pin(replace(remote, revision="main"))
+            reach = "reached"
+        except IrestoreError as error:
+            reach = f"not usable: {error}"
+    yield "Hub", f"{hub.endpoint()}: {reach}"
 
 
 def self_check(device: str) -> tuple[float, str]:

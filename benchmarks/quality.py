@@ -157,7 +157,7 @@ def sheet(entry: weights.Entry) -> NDArray[np.uint8]:
     """Crops of three pictures: a row each, before, after and truth side by side."""
     from skimage import data
 
-    from training.degrade import Blur, Damage, Jpeg, Noise, Rain, to_bytes
+    from training.degrade import Blur, Damage, Jpeg, Noise, Rain
 
     damages: dict[str, Damage] = {
         "denoise": Noise(sigma=(35, 35), camera=0, clean=0, rounded=1),
@@ -173,7 +173,7 @@ def sheet(entry: weights.Entry) -> NDArray[np.uint8]:
             damaged = degrade.shrink(truth, entry.scale)
             before = degrade.enlarge(damaged, entry.scale)
         else:
-            damaged = before = to_bytes(damages[entry.task](truth, np.random.default_rng(number)))
+            damaged = before = degrade.to_bytes(damages[entry.task](truth, np.random.default_rng(number)))
         after = as_saved(restorer([_picture(damaged)], lambda share: None)[0])
         rows.append(np.concatenate([_crop(image, *corner) for image in (before, after, truth)], axis=1))
     return np.concatenate(rows)

@@ -1,4 +1,4 @@
-"""The damage that papers measure with: MATLAB's bicubic resizing, and Gaussian noise. NumPy only."""
+"""The damage that papers measure with: MATLAB's bicubic resizing, Gaussian noise, and rounding to bytes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Floats = TypeVar("Floats", NDArray[np.float32], NDArray[np.float64])
 def shrink(image: Values, factor: int) -> Values:
     """The picture `factor` times smaller, equal to MATLAB's imresize(image, 1/factor, 'bicubic') bit for bit.
 
-    image: (H, W) or (H, W, C), uint8, which is rounded half up after each direction, or floating, which is not rounded.
-    Sides are first cut to multiples of `factor`. Anti-aliased: the kernel widens by `factor`.
+    image: (H, W) or (H, W, C), uint8, which is rounded after each direction, or floating, which is not. Sides are first
+    cut to multiples of `factor`. Anti-aliased: the kernel widens by `factor`.
     """
     return _resize(cut_to_multiple(image, factor), 1, factor)
 
@@ -38,21 +38,21 @@ def add_noise(image: Floats, sigma: float, random: np.random.Generator) -> Float
     return image + image.dtype.type(sigma) * noise
 
 
+def to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Values of 0..255, rounded half up and clipped."""
+    return np.clip(np.floor(values + 0.5), 0, 255).astype(np.uint8)
+
+
 def _resize(image: Values, up: int, down: int) -> Values:
-    """Rows, then columns."""
-    rows = _resize_rows(image, up, down)
-    return _resize_rows(rows.swapaxes(0, 1), up, down).swapaxes(0, 1)  # type: ignore[return-value]
-
-
-def _resize_rows(image: NDArray[Any], up: int, down: int) -> NDArray[Any]:
-    """Rows only: symmetric at the edges, in float64, brought back to the type of the image."""
-    taps, weights = _taps(image.shape[0], up, down)
-    total = np.zeros((len(taps), *image.shape[1:]))
-    for tap, weight in zip(taps.T, weights.T, strict=True):
-        total += weight.reshape(-1, *[1] * (image.ndim - 1)) * image[tap]
-    if image.dtype == np.uint8:
-        total = np.clip(np.floor(total + 0.5), 0, 255)
-    return total.astype(image.dtype)
+    """Rows, then columns: symmetric at the edges, in float64, brought back to the type of the image after each."""
+    resized: NDArray[Any] = image
+    for _ in range(2):
+        taps, weights = _taps(resized.shape[0], up, down)
+        total = np.zeros((len(taps), *resized.shape[1:]))
+        for tap, weight in zip(taps.T, weights.T, strict=True):
+            total += weight.reshape(-1, *[1] * (image.ndim - 1)) * resized[tap]
+        resized = (to_bytes(total) if image.dtype == np.uint8 else total.astype(image.dtype)).swapaxes(0, 1)
+    return resized  # type: ignore[return-value]
 
 
 @functools.lru_cache(maxsize=64)

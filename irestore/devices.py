@@ -10,8 +10,6 @@ import torch
 
 from irestore.errors import UsageError
 
-SIZE = re.compile(r"(?i)^\s*(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:i?B)?|B)?\s*$")
-
 
 def pick(name: str = "auto") -> torch.device:
     """The device of that name: "auto" (CUDA, else MPS, else CPU), "cuda", "cuda:N", "mps" or "cpu".
@@ -67,12 +65,3 @@ def _total_host_bytes() -> int:
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return 8 * 2**30  # Windows: no way to ask without another package; a modest machine is assumed
-
-
-def parse_bytes(text: str) -> int:
-    """Bytes of a size such as "6G", "512M" or "800000000" (K, M, G, T are powers of 1024); raises UsageError."""
-    match = SIZE.match(text)
-    value = int(float(match[1]) * 1024 ** " KMGT".index((match[2] or " ").upper())) if match else 0
-    if value <= 0:
-        raise UsageError(f"memory size {text!r}: must be a number with K, M, G or T, such as 6G")
-    return value

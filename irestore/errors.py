@@ -1,21 +1,9 @@
-"""Every error that irestore raises on purpose. Each message is one line that names the thing, the cause and the remedy.
+"""Every error that irestore raises on purpose; each message names the thing, the cause and the remedy in one line."""
 
-IrestoreError            exit code 1
-├── UsageError           2   an option or argument makes no sense
-├── ModelError           3   the model cannot be had or used
-│   ├── UnknownModelError    no such name, task or scale in the manifest
-│   ├── ManifestError        the manifest itself is wrong
-│   ├── DownloadError        the weights are not here and could not be fetched
-│   │   └── UnreachableError   because there is no connection to the Hub
-│   └── WeightsError         the file is here but is not what it should be
-├── ImageError           1   a picture cannot be read or written
-│   ├── ReadError
-│   └── WriteError
-├── RestoreError         1   the computation failed
-│   ├── OutOfMemoryError     not even the smallest tile fits
-│   └── NonFiniteError       the network gave NaN or infinity
-└── RankError            1   another process of the same run has died
-"""
+
+def one_line(text: object) -> str:
+    """The text with everything that would break a line or change a terminal written as an escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 class IrestoreError(Exception):

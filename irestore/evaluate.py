@@ -1,20 +1,16 @@
 """How good a network is: damaged pictures, restored and compared with the clean ones as the papers on each task do.
 
-    sr              Y of BT.601, a border of `scale` pixels left out, beside bicubic enlargement
-    derain          Y of BT.601
-    dejpeg          grey pictures as they are, colour ones on Y of BT.601
-    denoise, deblur RGB, or grey
-
+All is compared in 8 bits, on RGB or on Y (unrounded; see `irestore.tasks`), for sr without a border of `scale` pixels.
 A grey picture is its own Y (MATLAB's convention, with which bicubic has 28.42 and 26.00 dB on Set5 and Set14 x4; papers
-that read it as colour get up to 1.3 dB more for it). All is compared in 8 bits, Y unrounded.
+that read it as colour get up to 1.3 dB more for it).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import io
-from collections.abc import Iterable
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,12 +22,13 @@ from irestore.errors import UsageError
 from irestore.images import Metadata, Picture, SaveOptions
 from irestore.images.picture import JpegTables
 from irestore.pairing import pairs, pictures
+from irestore.tasks import TASKS
 
 if TYPE_CHECKING:
     from irestore.batch.restorer import Restorer
 
 Bytes = NDArray[np.uint8]
-ON_LUMA = frozenset({"sr", "derain", "dejpeg"})
+Couple = tuple[Path, Path | None]  # a clean picture and its damaged one; None: to be made
 SMALLEST = 11  # pixels inside the border, for SSIM
 
 
@@ -39,9 +36,9 @@ SMALLEST = 11  # pixels inside the border, for SSIM
 class Trial:
     """What is tried: a task, and the damage that is done to clean pictures where damaged ones are not at hand.
 
-    sigma: Gaussian noise in 8-bit levels, neither rounded nor clipped, as papers add it; the same for the same `seed`
-    and file name. quality: JPEG, 1..100, colour with 4:2:0 as common encoders do. grey: colour pictures are turned
-    into their Y before anything else.
+    sigma: Gaussian noise in 8-bit levels, neither rounded nor clipped, as papers add it; the same for the same file
+    name. quality: JPEG, 1..100, colour with 4:2:0 as common encoders do. grey: colour pictures are turned into their Y
+    before anything else.
     """
 
     task: str
@@ -49,22 +46,21 @@ class Trial:
     sigma: float | None = None
     quality: int | None = None
     grey: bool = False
-    seed: int = 0
 
     @property
     def border(self) -> int:
         """Pixels on each side that are not compared."""
-        return self.scale if self.task == "sr" else 0
+        return self.scale if TASKS[self.task].enlarges else 0
 
     @property
     def baseline(self) -> str:
-        """What the restored picture is held against."""
-        return "bicubic" if self.task == "sr" else "input"
+        """What the restored picture is compared with."""
+        return "bicubic" if TASKS[self.task].enlarges else "input"
 
     @property
     def compares(self) -> str:
         """What is compared, for people."""
-        channels = "RGB" if self.task not in ON_LUMA else "Y of BT.601"
+        channels = "Y of BT.601" if TASKS[self.task].on_luma else "RGB"
         return f"{channels}, border of {self.border} pixels left out" if self.border else channels
 
 
@@ -75,8 +71,7 @@ class Score(NamedTuple):
     ssim: float
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
     """One picture before it is restored: what the network gets, and what it should give."""
 
     name: str
@@ -84,8 +79,7 @@ class Case:
     clean: Bytes  # (H, W, 3)
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One picture's figures: of the baseline and of the restored picture."""
 
     name: str
@@ -93,10 +87,10 @@ class Row:
     restored: Score
 
 
-def couples(trial: Trial, clean: Path, damaged: Path | None) -> list[tuple[Path, Path | None]]:
-    """The clean pictures of a folder, in natural order, each with its damaged one (None: to be made).
+def couples(trial: Trial, clean: Path, damaged: Path | None) -> list[Couple]:
+    """The clean pictures of a folder, in natural order, each with its damaged one. Reads no picture.
 
-    Reads no picture. Raises UsageError for pictures without a partner, and where no damage is known.
+    Raises UsageError for pictures without a partner, and where no damage is known.
     """
     if damaged is None:
         _check_damage(trial)
@@ -115,22 +109,23 @@ def read(trial: Trial, clean_path: Path, damaged_path: Path | None) -> Case:
         return Case(name, _damaged(trial, clean, clean_path.name), as_saved(clean))
     damaged = _flat(trial, images.load(damaged_path))
     height, width = damaged.height * trial.scale, damaged.width * trial.scale
-    spare = (clean.height - height, clean.width - width)
-    if not all(0 <= side < trial.scale for side in spare):
+    if not (0 <= clean.height - height < trial.scale and 0 <= clean.width - width < trial.scale):
         raise UsageError(
             f"{damaged_path}: {damaged.width}x{damaged.height} is not 1/{trial.scale} of "
             f"{clean.width}x{clean.height}, the size of {clean_path}"
         )
     if damaged.grey != clean.grey:  # a JPEG of a grey picture may be stored in colour: then both are colour
-        clean, damaged = (dataclasses.replace(each, grey=False) for each in (clean, damaged))
+        clean, damaged = replace(clean, grey=False), replace(damaged, grey=False)
     return Case(name, damaged, as_saved(clean)[:height, :width])
 
 
-def mean(rows: Iterable[Row]) -> Row:
-    """The averages over all pictures, as papers state them."""
-    rows = list(rows)
-    sides = ([row.baseline for row in rows], [row.restored for row in rows])
-    return Row("mean", *(Score(*(float(np.mean(values)) for values in zip(*side, strict=True))) for side in sides))
+def measure_all(trial: Trial, found: Iterable[Couple], restorer: Restorer) -> Iterator[Row]:
+    """The figures of each picture as they come, and last their mean. Raises as `read` and `measure`."""
+    rows = []
+    for couple in found:
+        rows.append(measure(trial, read(trial, *couple), restorer))
+        yield rows[-1]
+    yield mean(rows)
 
 
 def measure(trial: Trial, case: Case, restorer: Restorer) -> Row:
@@ -139,17 +134,29 @@ def measure(trial: Trial, case: Case, restorer: Restorer) -> Row:
     return Row(case.name, score(trial, case, baseline(trial, case.damaged)), score(trial, case, restored))
 
 
+def mean(rows: Iterable[Row]) -> Row:
+    """The averages over all pictures, as papers state them."""
+    baseline, restored = np.mean([(row.baseline, row.restored) for row in rows], axis=0)
+    return Row("mean", Score(*map(float, baseline)), Score(*map(float, restored)))
+
+
 def baseline(trial: Trial, damaged: Picture) -> Bytes:
     """What needs no network: the damaged picture, enlarged by MATLAB's bicubic where the task is to enlarge."""
     pixels = as_saved(damaged)
-    return degrade.enlarge(pixels, trial.scale) if trial.task == "sr" else pixels
+    return degrade.enlarge(pixels, trial.scale) if TASKS[trial.task].enlarges else pixels
 
 
 def score(trial: Trial, case: Case, result: Bytes) -> Score:
     """A result (H, W, 3) against the clean picture. Raises UsageError as `measure`."""
     if min(case.clean.shape[:2]) < SMALLEST + 2 * trial.border:
         raise UsageError(f"{case.name}: too small to measure; SSIM needs {SMALLEST} pixels inside the border")
-    both = [_compared(trial, each, case.damaged.grey) for each in (result, case.clean)]
+
+    def compared(pixels: Bytes) -> NDArray[np.generic]:
+        if case.damaged.grey:
+            return pixels[..., 0]
+        return metrics.luma(pixels) if TASKS[trial.task].on_luma else pixels
+
+    both = compared(result), compared(case.clean)
     return Score(metrics.psnr(*both, border=trial.border), metrics.ssim(*both, border=trial.border))
 
 
@@ -158,34 +165,27 @@ def as_saved(picture: Picture) -> Bytes:
     pixels = picture.pixels
     if picture.grey:
         pixels = np.broadcast_to(pixels.mean(axis=2, dtype=np.float64, keepdims=True), pixels.shape)
-    saved: Bytes = np.floor(np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
-    return saved
-
-
-def _compared(trial: Trial, pixels: Bytes, grey: bool) -> Bytes | metrics.Array:
-    """What of (H, W, 3) is compared: (H, W) or (H, W, 3)."""
-    if grey:
-        return pixels[..., 0]
-    return metrics.luma(pixels) if trial.task in ON_LUMA else pixels
+    return degrade.to_bytes(pixels * 255)
 
 
 def _check_damage(trial: Trial) -> None:
-    """Raises UsageError where no damaged pictures are given and none can be made."""
-    damage = {"denoise": ("--sigma", trial.sigma), "dejpeg": ("--quality", trial.quality)}
-    for task, (option, value) in damage.items():
-        if value is not None and trial.task != task:
-            raise UsageError(f"{option} is for {task}, not for {trial.task}")
-        if value is None and trial.task == task:
-            raise UsageError(f"{task}: say how strong the damage is ({option} N), or give damaged pictures (--lr DIR)")
-    if trial.task in ("deblur", "derain"):
-        raise UsageError(f"{trial.task}: there is no agreed way to make damaged pictures; give them (--lr DIR)")
+    """Check that damaged pictures can be made from clean ones as the trial says. Raises UsageError."""
+    task, own = trial.task, TASKS[trial.task].damage
+    made = {row.damage: name for name, row in TASKS.items() if row.damage}
+    for option, name in made.items():
+        if name != task and getattr(trial, option) is not None:
+            raise UsageError(f"--{option} is for {name}, not for {task}")
+    if own is not None and getattr(trial, own) is None:
+        raise UsageError(f"{task}: say how strong the damage is (--{own} N), or give damaged pictures (--lr DIR)")
+    if own is None and not TASKS[task].enlarges:
+        raise UsageError(f"{task}: there is no agreed way to make damaged pictures; give them (--lr DIR)")
 
 
 def _flat(trial: Trial, picture: Picture) -> Picture:
     """The picture without transparency and, if so wanted, without colour."""
     if trial.grey and not picture.grey:
-        luma = np.round(metrics.luma(picture.pixels * 255)) / 255
-        return dataclasses.replace(_with(picture, luma[..., None].repeat(3, axis=2)), grey=True)
+        luma = degrade.to_bytes(metrics.luma(picture.pixels * 255)) / 255
+        return replace(_with(picture, luma[..., None].repeat(3, axis=2)), grey=True)
     return _with(picture, picture.pixels)
 
 
@@ -196,13 +196,12 @@ def _with(picture: Picture, pixels: NDArray[np.floating]) -> Picture:
 
 def _damaged(trial: Trial, clean: Picture, name: str) -> Picture:
     if trial.sigma is not None:
-        random = np.random.default_rng([trial.seed, *name.encode()])
+        random = np.random.default_rng([0, *os.fsencode(name)])
         noise = clean.pixels[..., :1] if clean.grey else clean.pixels
         noisy = degrade.add_noise(noise, trial.sigma / 255, random)
         return _with(clean, np.broadcast_to(noisy, clean.pixels.shape))
     if trial.quality is not None:
         tables = JpegTables(quality=trial.quality, tables=(), subsampling=2)
-        source = dataclasses.replace(clean, metadata=Metadata(jpeg=tables))
+        source = replace(clean, metadata=Metadata(jpeg=tables))
         return images.load(io.BytesIO(images.encode(source, "jpg", SaveOptions(quality=trial.quality))))
-    small = degrade.shrink(as_saved(clean), trial.scale)
-    return _with(clean, small / np.float32(255))
+    return _with(clean, degrade.shrink(as_saved(clean), trial.scale) / np.float32(255))

@@ -20,19 +20,13 @@ def luma(rgb: NDArray[np.generic]) -> Array:
     return y
 
 
-def crop(image: Array, border: int) -> Array:
-    """The image without `border` pixels on all four sides, as papers do with border = scale."""
-    return image[border : image.shape[0] - border, border : image.shape[1] - border] if border else image
-
-
 def psnr(a: NDArray[np.generic], b: NDArray[np.generic], *, border: int = 0) -> float:
     """Peak signal-to-noise ratio in dB over all pixels and channels; infinity where both are equal.
 
-    Raises ValueError where the shapes differ.
+    `border` pixels on all four sides are left out. Raises ValueError where the shapes differ.
     """
-    _same_shape(a, b)
-    error = crop(a.astype(np.float64), border) - crop(b.astype(np.float64), border)
-    mse = float(np.mean(error**2))
+    x, y = _inside(a, b, border)
+    mse = float(np.mean((x - y) ** 2))
     return float("inf") if mse == 0 else float(10 * np.log10(255**2 / mse))
 
 
@@ -42,32 +36,28 @@ def ssim(a: NDArray[np.generic], b: NDArray[np.generic], *, border: int = 0) -> 
     Only pixels count whose window lies inside. Raises ValueError where the shapes differ or a side (less the border) is
     below 11.
     """
-    _same_shape(a, b)
-    x, y = (crop(v.astype(np.float64), border) for v in (a, b))
+    x, y = _inside(a, b, border)
     if min(x.shape[:2]) < 11:
         raise ValueError(f"SSIM needs at least 11x11 pixels inside the border, not {x.shape[0]}x{x.shape[1]}")
-    if x.ndim == 3:
-        return float(np.mean([_ssim_plane(x[..., c], y[..., c]) for c in range(x.shape[2])]))
-    return _ssim_plane(x, y)
-
-
-def _ssim_plane(x: Array, y: Array) -> float:
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     mx, my = _gauss(x), _gauss(y)
     vx, vy, cov = _gauss(x * x) - mx * mx, _gauss(y * y) - my * my, _gauss(x * y) - mx * my
-    score = ((2 * mx * my + c1) * (2 * cov + c2)) / ((mx * mx + my * my + c1) * (vx + vy + c2))
-    return float(np.mean(score))
+    return float(np.mean(((2 * mx * my + c1) * (2 * cov + c2)) / ((mx * mx + my * my + c1) * (vx + vy + c2))))
 
 
-def _gauss(plane: Array) -> Array:
-    """The plane filtered by the window of SSIM, without the pixels whose window leaves the plane."""
-    kernel = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
-    kernel /= kernel.sum()
-    rows = np.lib.stride_tricks.sliding_window_view(plane, 11, axis=0) @ kernel
-    out: Array = np.lib.stride_tricks.sliding_window_view(rows, 11, axis=1) @ kernel
-    return out
-
-
-def _same_shape(a: NDArray[np.generic], b: NDArray[np.generic]) -> None:
+def _inside(a: NDArray[np.generic], b: NDArray[np.generic], border: int) -> tuple[Array, Array]:
+    """Both without the border."""
     if a.shape != b.shape:
         raise ValueError(f"pictures differ in size: {a.shape} and {b.shape}")
+    inner = slice(border, -border or None)
+    return a[inner, inner].astype(np.float64), b[inner, inner].astype(np.float64)
+
+
+def _gauss(image: Array) -> Array:
+    """The image filtered by the window of SSIM, without the pixels whose window leaves the image."""
+    kernel = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
+    kernel /= kernel.sum()
+    height, width = image.shape[0] - 10, image.shape[1] - 10
+    rows: Array = sum(k * image[i : i + height] for i, k in enumerate(kernel))
+    filtered: Array = sum(k * rows[:, i : i + width] for i, k in enumerate(kernel))
+    return filtered

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import re
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from irestore.batch.inputs import SUFFIXES
@@ -19,9 +18,11 @@ SHOWN = 3  # names in a message
 
 def pictures(folder: Path) -> list[Path]:
     """The pictures in a folder, not below it, in natural order (2 before 10). Raises UsageError if there are none."""
-    if not os.path.isdir(folder):  # noqa: PTH112 Path raises for a name that is too long
-        raise UsageError(f"{folder}: {'is a file, not a folder' if os.path.exists(folder) else 'no such folder'}")  # noqa: PTH110
-    found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    try:
+        found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
+    except OSError as error:
+        reasons = {errno.ENOENT: "no such folder", errno.ENOTDIR: "is a file, not a folder"}
+        raise UsageError(f"{folder}: {reasons.get(error.errno or 0, error.strerror)}") from error
     if not found:
         raise UsageError(f"{folder}: there is no picture in this folder")
     return sorted(found, key=lambda path: natural(path.name))
@@ -40,15 +41,17 @@ def pairs(clean: Path, damaged: Path) -> list[tuple[Path, Path]]:
     be added to them (0801 and 0801x4, norain-001 and rain-001). Raises UsageError that names what has no partner.
     """
     sides = [pictures(clean), pictures(damaged)]
-    for key in (_stem, _bare):
-        left, right = (_by(key, paths) for paths in sides)
-        if left is not None and right is not None and left.keys() == right.keys():
+    for key in (lambda path: path.stem), _bare:
+        left, right = ({key(path): path for path in side} for side in sides)
+        if left.keys() == right.keys() and len(left) == len(sides[0]) and len(right) == len(sides[1]):
             return [(path, right[name]) for name, path in left.items()]
-    raise UsageError(_unmatched(clean, damaged, *sides))
-
-
-def _stem(path: Path) -> str:
-    return path.stem
+    names = [{_bare(path) for path in side} for side in sides]
+    for number, (folder, other) in enumerate([(clean, damaged), (damaged, clean)]):
+        missing = [path.name for path in sides[number] if _bare(path) not in names[1 - number]]
+        if missing:
+            more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+            raise UsageError(f"{folder}: {', '.join(missing[:SHOWN])}{more} without a picture of that name in {other}")
+    raise UsageError(f"{clean}, {damaged}: several pictures of one name; give each clean picture one damaged one")
 
 
 def _bare(path: Path) -> str:
@@ -58,20 +61,3 @@ def _bare(path: Path) -> str:
     if "srf" in parts:  # the number behind it is the scale
         del parts[parts.index("srf") : parts.index("srf") + 2]
     return "_".join(part for part in parts if part not in DECORATION)
-
-
-def _by(key: Callable[[Path], str], paths: list[Path]) -> Mapping[str, Path] | None:
-    """The paths by their keys; None where two have the same."""
-    found = {key(path): path for path in paths}
-    return found if len(found) == len(paths) else None
-
-
-def _unmatched(clean: Path, damaged: Path, left: list[Path], right: list[Path]) -> str:
-    names = [{_bare(path) for path in side} for side in (left, right)]
-    alone = [[path.name for path in left if _bare(path) not in names[1]]]
-    alone += [[path.name for path in right if _bare(path) not in names[0]]]
-    for folder, other, missing in ((clean, damaged, alone[0]), (damaged, clean, alone[1])):
-        if missing:
-            more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-            return f"{folder}: {', '.join(missing[:SHOWN])}{more} without a picture of that name in {other}"
-    return f"{clean}, {damaged}: several pictures of one name; give each clean picture one damaged one"

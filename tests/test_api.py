@@ -94,6 +94,11 @@ def test_cmyk_is_refused_with_the_remedy(model: Network, pixels: np.ndarray) -> 
         irestore.restore(Image.fromarray(pixels).convert("CMYK"), model=model)
 
 
+def test_an_unknown_task_is_named_with_those_that_there_are(pixels: np.ndarray) -> None:
+    with pytest.raises(UsageError, match=r"task 'upscale': must be one of sr, denoise"):
+        irestore.restore(pixels, "upscale")
+
+
 def test_an_unknown_model_is_named() -> None:
     with pytest.raises(UnknownModelError, match="no-such-model"):
         irestore.load("no-such-model")

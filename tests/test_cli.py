@@ -11,14 +11,14 @@ from typing import Any
 
 import click
 import pytest
-from tiny import IRESTORE, environment, finish, interrupt, irestore, results, start, write_picture, write_weights
+from tiny import IRESTORE, Ran, environment, finish, interrupt, irestore, results, start, write_picture, write_weights
 
 import irestore as package
 from irestore.cli import COMMANDS, main, root
 from irestore.cli.values import byte_size, device, tile
+from irestore.tasks import TASKS
 
 HEAVY = {"torch", "numpy", "PIL", "huggingface_hub", "tqdm", "safetensors"}
-TASKS = ("sr", "denoise", "dejpeg", "deblur", "derain")
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_sizes_of_memory(text: str, size: int) -> None:
     assert byte_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "G", "-1", "0", "1X", "1.2.3", "0.1"])
+@pytest.mark.parametrize("text", ["", "G", "-1", "0", "1X", "1.2.3", "0.1", "9" * 400])
 def test_what_is_no_size_of_memory_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match="6G"):
         byte_size(text)
@@ -134,7 +134,7 @@ def test_what_is_no_size_of_memory_is_refused(text: str) -> None:
 
 def test_tiles_and_devices() -> None:
     assert [tile(text) for text in ("auto", "off", "64")] == ["auto", "off", 64]
-    for text in ("0", "-1", "1.5", "on", "٣"):
+    for text in ("0", "-1", "1.5", "on", "٣", "9" * 5000):
         with pytest.raises(click.BadParameter, match="off"):
             tile(text)
     for text in ("auto", "cpu", "mps", "cuda", "cuda:3", "cuda:all"):
@@ -265,6 +265,118 @@ def test_130_while_still_starting(tmp_path: Path, weights: Path) -> None:
     ran = finish(process)
     assert ran.code in (130, 0), ran.err
     assert "Traceback" not in ran.err
+
+
+# --- one line, whatever happens
+
+
+def in_shell(folder: Path, command: str, more: dict[str, str] | None = None) -> Ran:
+    """A shell's command, in which `irestore` is the installed one."""
+    path = {"PATH": f"{IRESTORE.parent}:/usr/bin:/bin"}
+    return finish(start(folder, ["sh", "-c", command], more=path | (more or {})))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_data_that_standard_output_does_not_take_are_an_error_of_one_line(
+    tmp_path: Path, weights: Path, redirection: str, unbuffered: str
+) -> None:
+    write_picture(tmp_path / "a.png")
+    for command in ("--help", "models", f"sr -q --json --weights {weights} a.png -o out/"):
+        ran = in_shell(tmp_path, f"exec irestore {command} {redirection}", {"PYTHONUNBUFFERED": unbuffered})
+        assert ran.code == 1, command
+        (line,) = ran.err.splitlines()
+        assert line.startswith("irestore: standard output: cannot be written: "), command
+
+
+def test_closed_streams_that_nobody_needs_are_no_error(tmp_path: Path, weights: Path) -> None:
+    write_picture(tmp_path / "a.png")
+    closed = in_shell(tmp_path, f"irestore sr --weights {weights} a.png -o b.png <&- >&- 2>&-")
+    assert (closed.code, closed.out, closed.err) == (0, b"", "")
+    assert in_shell(tmp_path, f"irestore sr --weights {weights} a.png -o c.png").code == 0
+    assert (tmp_path / "b.png").read_bytes() == (tmp_path / "c.png").read_bytes()
+
+
+def test_closed_standard_input_is_an_empty_picture(tmp_path: Path, weights: Path) -> None:
+    ran = in_shell(tmp_path, f"irestore sr -q --weights {weights} - -o b.png <&-")
+    assert (ran.code, len(ran.err.splitlines())) == (1, 1)
+    assert "stdin" in ran.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["sr", "a\0.png"], ["sr", "a.png", "--name", "{stem:\0>9}{ext}"], ["models", "path", "\0"]]
+)
+def test_nul_in_an_argument_is_a_usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == "irestore: an argument contains a NUL character, which no file name can contain\n"
+
+
+@pytest.mark.parametrize("nested", ["[" * 100_000, '{"a":' * 100_000])
+@pytest.mark.parametrize("form", ["deep.json", "deep.toml", "rank"])
+def test_a_config_that_is_nested_too_deeply_is_a_usage_error(
+    tmp_path: Path, weights: Path, form: str, nested: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / form
+    file.write_text(f"a = {nested.replace(':', '=')}" if form == "deep.toml" else nested)
+    item = f"rank={nested}" if form == "rank" else str(file)
+    assert main(["sr", "--weights", str(weights), "--config", item, "a.png"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("irestore: --config ")
+    assert line.endswith("nested too deeply")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "there is not enough memory"),
+        (ImportError("libtorch.so: cannot allocate memory"), "a library cannot be loaded (libtorch.so: cannot"),
+        (PermissionError(13, "Permission denied", "x\n.lock"), "[Errno 13] Permission denied: 'x"),
+    ],
+)
+def test_errors_of_the_machine_are_one_line(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr("irestore.cli.job.restore_files", fail)
+    assert main(["sr", "a.png"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"irestore: {said}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["sr", "-m", "EVIL", "a.png"], 3),
+        (["sr", "--weights", "EVIL", "a.png"], 3),
+        (["sr", "--manifest", "EVIL", "a.png"], 3),
+        (["sr", "EVIL", "b/EVIL", "-o", "out", "-m", "compact-x4"], 2),
+        (["sr", "-n", "-v", "EVIL", "-m", "compact-x4", "-d", "cpu"], 0),
+        (["sr", "a.png", "--name", "EVIL{}"], 2),
+        (["sr", "a.png", "--weights", "w", "--config", "EVIL"], 2),
+        (["sr", "--EVIL"], 2),
+        (["EVIL"], 2),
+        (["eval", "sr", "--hr", "EVIL", "--lr", "EVIL"], 2),
+        (["eval", "sr", "EVIL", "--hr", "."], 2),
+        (["models", "info", "EVIL"], 3),
+    ],
+)
+def test_no_name_reaches_the_terminal_as_it_is(
+    tmp_path: Path, arguments: list[str], code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    evil = "\x1b[31mred\nirestore: all is well\x9b.png"
+    for name in (evil, f"b/{evil}", "a.png"):
+        write_picture(tmp_path / name)
+    assert main([argument.replace("EVIL", evil) for argument in arguments]) == code
+    out, err = capsys.readouterr()
+    assert "\\x1b[31mred\\nirestore" in out + err
+    for line in (out + err).splitlines():
+        assert line.isprintable()
+        assert not line.startswith("irestore: all is well")
 
 
 # --- the other commands

@@ -172,7 +172,7 @@ def test_results_say_who_made_them_and_are_known_again(
     assert main(everything) == 0
     assert results(here) == before
     err = capsys.readouterr().err
-    assert "4 of the pictures irestore made itself" in err
+    assert "4 skipped, which irestore made itself; --include-restored" in err
     assert "0 done, 8 skipped, 0 failed" in err
 
 
@@ -400,7 +400,7 @@ def test_results_that_exist_and_nothing_at_all_are_told(here: Path, capsys: pyte
     write_picture(here / "a_x2.png")
     (here / "empty").mkdir()
     assert main(["sr", "a.png", "-m", "compact-x2"]) == 0
-    assert "1 of the results exist already: skipped; --overwrite" in capsys.readouterr().err
+    assert "1 skipped, whose result exists already; --overwrite" in capsys.readouterr().err
     assert main(["sr", "-r", "empty", "-m", "compact-x2"]) == 0
     assert "no pictures found in empty" in capsys.readouterr().err
 
@@ -408,8 +408,8 @@ def test_results_that_exist_and_nothing_at_all_are_told(here: Path, capsys: pyte
 def test_values_that_make_no_sense_are_refused_in_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_picture(here / "a.png")
     for arguments, said in (
-        (["denoise", "a.png", "--strength", "nan"], "'nan' is no share"),
-        (["denoise", "a.png", "--strength", "50%"], "'50%' is no share"),
+        (["denoise", "a.png", "--strength", "nan"], "'nan' is not a number from 0 to 1"),
+        (["denoise", "a.png", "--strength", "50%"], "'50%' is not a number from 0 to 1"),
         (["denoise", "a.png", "--threads", "9999999999"], "not in the range"),
         (["denoise", "a.png", "-o", "out"], "a file needs a suffix, as in out.png; for a folder write out/"),
     ):

@@ -4,11 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from irestore import devices
-from irestore.devices import free_bytes, parse_bytes, pick
+from irestore.devices import free_bytes, pick
 from irestore.errors import UsageError
 
 
@@ -67,33 +65,6 @@ def test_cudas_free_memory_counts_what_torch_keeps_unused(monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 70)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 40)
     assert free_bytes(torch.device("cuda", 0)) == 130
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("1", 1),
-        ("6G", 6 * 2**30),
-        ("512M", 512 * 2**20),
-        ("1.5 GiB", 3 * 2**29),
-        ("2kb", 2048),
-        ("800000000", 800_000_000),
-        ("1T", 2**40),
-    ],
-)
-def test_sizes_are_read(text: str, value: int) -> None:
-    assert parse_bytes(text) == value
-
-
-@pytest.mark.parametrize("text", ["", "0", "-1G", "six", "1X", "G", "1e9", "0.0001", "nan"])
-def test_other_sizes_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="memory size"):
-        parse_bytes(text)
-
-
-@given(st.integers(1, 2**50))
-def test_plain_bytes_mean_themselves(value: int) -> None:
-    assert parse_bytes(str(value)) == value
 
 
 def test_memory_is_cut_to_what_the_control_group_allows_without_its_cache(

@@ -43,6 +43,12 @@ def test_every_public_name_is_there() -> None:
         assert getattr(irestore, name) is not None
 
 
+def test_dir_shows_the_public_names_before_anything_heavy_is_imported() -> None:
+    code = "import irestore, sys; print(*dir(irestore)); assert 'torch' not in sys.modules"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert sorted(out.split()) == sorted(irestore.__all__)
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="nothing_like_this"):
         irestore.nothing_like_this  # noqa: B018

@@ -7,6 +7,7 @@ import subprocess
 import sysconfig
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,4 +124,9 @@ def interrupt(process: "subprocess.Popen[bytes]", number: signal.Signals, when: 
 
 def results(folder: Path) -> dict[str, bytes]:
     """The content of every file below a folder by its path, unfinished ones included."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        with suppress(FileNotFoundError):  # renamed or removed meanwhile by a run that goes on
+            if path.is_file():
+                found[str(path.relative_to(folder))] = path.read_bytes()
+    return found

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from irestore.degrade import add_noise
+from irestore.degrade import add_noise, to_bytes
 from training import kernels
-from training.pixels import LINEAR, Damaged, Pixels, Range, compress, from_linear, integer, log_uniform, to_bytes
+from training.pixels import LINEAR, Damaged, Pixels, Range, compress, from_linear, integer, log_uniform
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,13 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-TASKS = {
-    "sr": "enlarges pictures {scale} times",
-    "denoise": "removes noise",
-    "dejpeg": "removes JPEG artefacts",
-    "deblur": "removes motion blur and defocus",
-    "derain": "removes rain streaks",
-}
+from irestore.tasks import TASKS
 
 
 def card(entry: dict[str, Any], config: dict[str, Any], log: Path) -> str:
@@ -21,7 +15,7 @@ def card(entry: dict[str, Any], config: dict[str, Any], log: Path) -> str:
     begun = next(line for line in lines if "parameters" in line)
     last = [line for line in lines if "progress" in line][-1]
     score = "PSNR on Y" if "psnr_y" in last else "PSNR on RGB"
-    does = TASKS[entry["task"]].format(scale=entry["scale"])
+    does = TASKS[entry["task"]].does.format(scale=entry["scale"])
     rows = {
         "Use": f"`irestore {entry['task']}`: {does}. {entry['description']}",
         "Licence": entry["licence"],

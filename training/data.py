@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from irestore.degrade import cut_to_multiple, shrink
+from irestore.degrade import cut_to_multiple, shrink, to_bytes
 from training.crops import Pair, damaged_inside
-from training.pixels import Damage, Pixels, to_bytes
+from training.pixels import Damage, Pixels
 
 LOSSY = {".jpg", ".jpeg", ".webp", ".avif"}
 LARGEST = 1600  # pixels a side; larger pictures are halved

@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from irestore.degrade import add_noise
+from irestore.degrade import add_noise, to_bytes
 from training import kernels
 from training.blur import Blur
-from training.pixels import Damage, Damaged, Pixels, Range, camera_noise, compress, integer, log_uniform, to_bytes
+from training.pixels import Damage, Damaged, Pixels, Range, camera_noise, compress, integer, log_uniform
 from training.rain import Rain
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from irestore.degrade import to_bytes
 from training import kernels
 
 Pixels = NDArray[np.uint8]
@@ -55,12 +56,6 @@ def from_linear(light: NDArray[Any]) -> NDArray[np.float32]:
     """Light -> sRGB in 0..1; clipped."""
     light = np.clip(light, 0, 1)
     return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055).astype(np.float32)
-
-
-def to_bytes(values: NDArray[Any]) -> Pixels:
-    """0..255, rounded half up and clipped."""
-    rounded: Pixels = np.clip(np.floor(values + 0.5), 0, 255).astype(np.uint8)
-    return rounded
 
 
 LINEAR = to_linear(np.arange(256) / 255)

@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from irestore.degrade import to_bytes
 from training import kernels
-from training.pixels import Damaged, Pixels, Range, integer, log_uniform, to_bytes
+from training.pixels import Damaged, Pixels, Range, integer, log_uniform
 
 
 @dataclass(frozen=True, kw_only=True)

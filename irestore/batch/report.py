@@ -12,12 +12,9 @@ from typing import Any, Literal, TextIO
 
 from tqdm import tqdm
 
-Status = Literal["done", "skipped", "failed"]
+from irestore.errors import one_line
 
-
-def one_line(text: object) -> str:
-    """The text with everything that would break a line or a terminal written as an escape."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+Status = Literal["planned", "done", "skipped", "failed"]
 
 
 def duration(seconds: float) -> str:

@@ -1,11 +1,4 @@
-"""The `irestore` command: the root group, and `main`, which turns every outcome into an exit code.
-
-    0    every picture is done, or was done before
-    1    a picture failed (the others are done)
-    2    an option or argument makes no sense
-    3    the model cannot be had
-    130  stopped by Ctrl-C
-    143  stopped by SIGTERM
+"""The `irestore` command: the root group, and `main`, which turns every outcome into an exit code (see EPILOG).
 
 Commands are imported when they are called, so that `--help` and `--version` cost no more than Click.
 """
@@ -19,20 +12,17 @@ import click
 
 from irestore import __version__
 from irestore.cli.signals import Interrupted, stop_signals
-from irestore.errors import IrestoreError
+from irestore.errors import IrestoreError, UsageError, one_line
+from irestore.tasks import TASKS
 
-# name: (module, attribute, what it does)
-COMMANDS = {
-    "sr": ("irestore.cli.tasks", "sr", "Enlarge pictures 2, 3 or 4 times."),
-    "denoise": ("irestore.cli.tasks", "denoise", "Remove noise."),
-    "dejpeg": ("irestore.cli.tasks", "dejpeg", "Remove JPEG artefacts."),
-    "deblur": ("irestore.cli.tasks", "deblur", "Remove motion blur and defocus."),
-    "derain": ("irestore.cli.tasks", "derain", "Remove rain."),
-    "models": ("irestore.cli.models", "models", "List, download, verify and remove models."),
-    "eval": ("irestore.cli.eval", "eval_command", "Measure a model: PSNR and SSIM on a folder of clean pictures."),
-    "doctor": ("irestore.cli.doctor", "doctor", "Check this machine: versions, devices, memory, Hub, exactness."),
-    "completion": ("irestore.cli.completion", "completion", "Print the completion script of a shell."),
+# Every command that is no task: what it does; irestore.cli has a module of its name, and that a function of its name.
+OTHERS = {
+    "models": "List, download, verify and remove models.",
+    "eval": "Measure a model: PSNR and SSIM on a folder of clean pictures.",
+    "doctor": "Check this machine: versions, devices, memory, Hub, exactness.",
+    "completion": "Print the completion script of a shell.",
 }
+COMMANDS = {name: task.summary for name, task in TASKS.items()} | OTHERS
 
 EPILOG = """\b
 irestore sr -x4 photos/*.png         writes photos/NAME_x4.png beside each
@@ -56,15 +46,15 @@ class LazyGroup(click.Group):
         """The command, imported now; None when there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
-        module, attribute, _ = COMMANDS[cmd_name]
-        command = getattr(import_module(module), attribute)
+        module = import_module(f"irestore.cli.{cmd_name if cmd_name in OTHERS else 'tasks'}")
+        command = module.TaskCommand(cmd_name) if cmd_name in TASKS else getattr(module, cmd_name)
         assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands, without importing one."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, _, summary) in COMMANDS.items()])
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 @click.group(
@@ -80,27 +70,47 @@ def root() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; every error is one line on stderr."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    # Streams that the caller has closed (`>&-`) get stand-ins of their own numbers, which no other file may have.
+    sys.stdin = sys.stdin or os.fdopen(os.open(os.devnull, os.O_RDONLY))
+    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")  # every write fails
+    sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    code = _run(sys.argv[1:] if arguments is None else list(arguments))
+    try:
+        sys.stdout.flush()
+    except OSError:  # it has been told; without this Python tries once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    told: object
     try:
         # Left before any message: a signal that comes later than the work ends the process as it would any other.
         with stop_signals():
-            code = root.main(arguments, "irestore", standalone_mode=False, obj=arguments)
+            if any("\0" in argument for argument in arguments):
+                raise UsageError("an argument contains a NUL character, which no file name can contain")
+            code: int = root.main(arguments, "irestore", standalone_mode=False, obj=arguments) or 0
             sys.stdout.flush()
+            return code
     except click.ClickException as error:
+        if not all(map(str.isprintable, arguments)):  # Click repeats some of what was typed
+            error = click.UsageError(one_line(error.format_message()), getattr(error, "ctx", None))
         error.show()
         return error.exit_code
-    except IrestoreError as error:
-        print(f"irestore: {error}", file=sys.stderr)
-        return error.exit_code
     except click.Abort as abort:
-        return _stopped_by(abort.__cause__ or abort.__context__)
+        cause = abort.__cause__ or abort.__context__
+        return cause.exit_code if isinstance(cause, Interrupted) else 130
     except Interrupted as interrupted:
         return interrupted.exit_code
     except BrokenPipeError:  # the reader of our stdout has gone, as in `irestore models | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    return code if isinstance(code, int) else 0
-
-
-def _stopped_by(cause: BaseException | None) -> int:
-    return cause.exit_code if isinstance(cause, Interrupted) else 130
+    except IrestoreError as error:
+        told, code = error, error.exit_code
+    except MemoryError:
+        told, code = "there is not enough memory; close other programs, or give fewer or smaller pictures", 1
+    except ImportError as error:
+        told, code = f"a library cannot be loaded ({error}); free some memory, or install irestore again", 1
+    except OSError as error:  # without a name it is standard output: other files are opened, read and written by name
+        told, code = error if error.filename else f"standard output: cannot be written: {error.strerror}", 1
+    print(f"irestore: {one_line(told)}", file=sys.stderr)
+    return code

@@ -4,158 +4,113 @@ import csv
 import json
 import math
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from irestore import weights
-from irestore.cli.chosen import candidates, check_fits
-from irestore.cli.options import DEFAULT_SCALE, Options, shared
-from irestore.errors import UsageError
+from irestore.cli.options import DEFAULT_SCALE, Computing, Model, build, declared, option
+from irestore.errors import UsageError, one_line
+from irestore.tasks import TASKS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from irestore.evaluate import Score
 
-    from irestore.batch.restorer import Restorer
-    from irestore.evaluate import Row, Trial
-
-HELP = """Measure a model: PSNR and SSIM on a folder of clean pictures, as the papers on the task do.
+LUMA = [name for name, task in TASKS.items() if task.on_luma]
+RGB = [name for name, task in TASKS.items() if not task.on_luma]
+HELP = f"""Measure a model: PSNR and SSIM on a folder of clean pictures, as the papers on the task do.
 
 The table has a line for each picture and their mean, for the restored picture and for the baseline: bicubic enlargement
-for sr, the damaged picture itself for the other tasks. sr, derain and colour dejpeg are measured on Y of BT.601 (sr
-without a border of SCALE pixels), denoise and deblur on RGB, grey pictures as they are.
+for sr, the damaged picture itself for the other tasks. {", ".join(LUMA)} are measured on Y of BT.601 (sr without a
+border of SCALE pixels), {", ".join(RGB)} on RGB, grey pictures as they are.
 """
 
 
-def _own() -> list[click.Parameter]:
-    folder = click.Path(file_okay=False, path_type=Path)
-    return [
-        click.Argument(["task"], type=click.Choice(weights.TASKS)),
-        _option("--hr", type=folder, metavar="DIR", required=True, help="The clean pictures."),
-        _option("--lr", type=folder, metavar="DIR",
-                help="The damaged pictures, paired by name.  [default: made from the clean ones: for sr by MATLAB's "
-                "bicubic, for denoise with --sigma, for dejpeg with --quality]"),
-        _option("-x", "--scale", type=click.Choice(["2", "3", "4"]),
-                help=f"For sr: how many times larger.  [default: {DEFAULT_SCALE}, or what --weights is made for]"),
-        _option("--sigma", type=click.FloatRange(0, 255), metavar="N",
-                help="For denoise: add Gaussian noise of N 8-bit levels, not rounded, not clipped, always the same."),
-        _option("--quality", type=click.IntRange(1, 100), metavar="N", help="For dejpeg: compress to JPEG quality N."),
-        _option("--grey", is_flag=True, help="Turn colour pictures into their Y first, as papers on grey pictures do."),
-        _option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N pictures."),
-        _option("--json", is_flag=True, help="One JSON object instead of the table."),
-        _option("--csv", is_flag=True, help="CSV instead of the table."),
-    ]  # fmt: skip
-
-
-def _option(*names: str, help: str, **attributes: Any) -> click.Option:
+def _own(*short: str, help: str, **attributes: Any) -> Any:
     # Not from the environment: IRESTORE_QUALITY and IRESTORE_JSON are set for restoring.
-    return click.Option(names, help=help, allow_from_autoenv=False, **attributes)
+    return option(*short, help=help, allow_from_autoenv=False, **attributes)
 
 
-@click.pass_context
-def _evaluate(ctx: click.Context, /, *, task: str, hr: Path, lr: Path | None, limit: int | None, **values: Any) -> None:
-    """Options -> trial and model -> rows as they come."""
-    if values["json"] and values["csv"]:
-        raise UsageError("--json and --csv both want standard output; choose one")
-    if task != "sr" and values["scale"]:
-        raise UsageError(f"--scale is for sr; {task} keeps the size")
-    damage = {name: values.pop(name) for name in ("sigma", "quality", "grey")}
-    as_csv = values.pop("csv")
-    defaults = {option.name: option.get_default(ctx) for options in shared().values() for option in options}
-    options = Options(**(cast(dict[str, Any], defaults) | values | {"inputs": ()}))
-    wanted = candidates(task, options)
-
-    from irestore.evaluate import Trial, couples, measure, read
-
-    trial = Trial(task=task, **damage)
-    found = couples(trial, hr, lr)[:limit]  # before anything is downloaded
-    entry, path = _obtain(wanted, options)
-    check_fits(entry, task, options)
-    trial = replace(trial, scale=entry.scale)
-    restorer = _restorer(entry, path, options)
-    rows = (measure(trial, read(trial, *couple), restorer) for couple in found)
-    print(f"irestore: {entry.name}: PSNR in dB and SSIM, on {trial.compares}", file=sys.stderr)
-    if options.json:
-        print(json.dumps(as_json(trial, entry.name, rows), indent=1))
-    elif as_csv:
-        write_csv(rows)
-    else:
-        write_table(trial, entry.name, rows)
+FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
-def _obtain(wanted: tuple[weights.Entry, ...], options: Options) -> tuple[weights.Entry, Path]:
-    """The model and its verified file; a warning where it is not the first choice."""
-    entry, path, warning = weights.obtain(wanted, offline=options.offline, model_dir=options.model_dir)
-    if warning is not None:
-        print(f"irestore: warning: {warning}", file=sys.stderr)
-    return entry, path
+# fmt: off
+@dataclass(frozen=True)
+class Measuring:
+    """What is measured on what."""
+
+    task: str
+    hr: Path = _own(type=FOLDER, metavar="DIR", required=True, help="The clean pictures.")  # noqa: RUF009
+    lr: Path | None = _own(type=FOLDER, metavar="DIR",  # noqa: RUF009
+        help="The damaged pictures, paired by name.  [default: made from the clean ones: for sr by MATLAB's bicubic, "
+        "for denoise with --sigma, for dejpeg with --quality]")
+    scale: str | None = _own("-x", type=click.Choice(["2", "3", "4"]),
+        help=f"For sr: how many times larger.  [default: {DEFAULT_SCALE}, or what --weights is made for]")
+    sigma: float | None = _own(type=click.FloatRange(0, 255), metavar="N",
+        help="For denoise: add Gaussian noise of N 8-bit levels, not rounded, not clipped, always the same.")
+    quality: int | None = _own(type=click.IntRange(1, 100), metavar="N", help="For dejpeg: compress to JPEG quality N.")
+    grey: bool = _own(is_flag=True, default=False,
+        help="Turn colour pictures into their Y first, as papers on grey pictures do.")
+    limit: int | None = _own(type=click.IntRange(min=1), metavar="N", help="Only the first N pictures.")
+    json: bool = _own(is_flag=True, default=False, help="One JSON object instead of the table.")
+    csv: bool = _own(is_flag=True, default=False, help="CSV instead of the table.")
+# fmt: on
 
 
-def _restorer(entry: weights.Entry, path: Path, options: Options) -> "Restorer":
-    import torch
+def _evaluate(**values: Any) -> None:
+    """Options -> pairs of pictures -> the model -> a line for each picture as soon as it is measured."""
+    chosen, model, computing = build(Measuring, values), build(Model, values), build(Computing, values)
+    if chosen.json and chosen.csv:
+        raise UsageError("--json and --csv both need standard output; choose one")
+    if chosen.scale and not TASKS[chosen.task].enlarges:
+        raise UsageError(f"--scale is for sr; {chosen.task} keeps the size")
+    wanted = model.candidates(chosen.task, chosen.scale)
 
-    from irestore import devices
+    from irestore import evaluate, weights
     from irestore.batch.restorer import Restorer
-    from irestore.runner import Settings
+    from irestore.cli.job import check_fits
 
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    model = weights.read(entry, path, devices.pick(options.device))
-    settings = Settings(tile=options.tile, precision=options.precision, max_memory=options.max_memory)
-    return Restorer(model, entry.name, settings)
-
-
-def write_table(trial: "Trial", model: str, rows: "Iterator[Row]") -> None:
-    """A line for each picture as soon as it is measured, and the mean."""
-    from irestore.evaluate import mean
-
-    click.echo(f"{'NAME':24} {trial.baseline.upper():>8} {'SSIM':>7}  {model.upper():>12} {'SSIM':>7}")
-    done = []
-    for row in rows:
-        done.append(row)
-        click.echo(_line(row, len(model)))
-    click.echo(_line(mean(done), len(model)))
-
-
-def _line(row: "Row", width: int) -> str:
-    (psnr, ssim), (restored, restored_ssim) = row.baseline, row.restored
-    return f"{row.name:24} {psnr:8.3f} {ssim:7.4f}  {restored:{max(width, 12)}.3f} {restored_ssim:7.4f}"
-
-
-def write_csv(rows: "Iterator[Row]") -> None:
-    """As the table, with a header line; the mean is the last line."""
-    from irestore.evaluate import mean
-
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["name", "baseline_psnr", "baseline_ssim", "psnr", "ssim"])
-    done = []
-    for row in rows:
-        done.append(row)
-        writer.writerow([row.name, *row.baseline, *row.restored])
-    writer.writerow(["mean", *mean(done).baseline, *mean(done).restored])
+    trial = evaluate.Trial(task=chosen.task, sigma=chosen.sigma, quality=chosen.quality, grey=chosen.grey)
+    couples = evaluate.couples(trial, chosen.hr, chosen.lr)[: chosen.limit]  # before anything is downloaded
+    entry, path, _ = model.obtain(wanted)
+    trial = replace(trial, scale=check_fits(entry, chosen.task, chosen.scale).scale)
+    network = weights.read(entry, path, computing.begin())
+    rows = evaluate.measure_all(trial, couples, Restorer(network, entry.name, computing.settings()))
+    print(f"irestore: {one_line(entry.name)}: PSNR in dB and SSIM, on {trial.compares}", file=sys.stderr)
+    if chosen.json:
+        *pictures, mean = (
+            {"name": row.name, "baseline": _figures(row.baseline), "restored": _figures(row.restored)} for row in rows
+        )
+        head = {"task": trial.task, "scale": trial.scale, "model": entry.name, "baseline": trial.baseline}
+        click.echo(json.dumps(head | {"measure": trial.compares, "pictures": pictures, "mean": mean}, indent=1))
+    elif chosen.csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["name", "baseline_psnr", "baseline_ssim", "psnr", "ssim"])
+        writer.writerows([row.name, *row.baseline, *row.restored] for row in rows)
+    else:
+        title = f"{one_line(entry.name.upper()):>12}"
+        click.echo(f"{'NAME':24} {trial.baseline.upper():>8} {'SSIM':>7}  {title} {'SSIM':>7}")
+        for row in rows:
+            before, after = row.baseline, row.restored
+            line = (
+                f"{row.name:24} {before.psnr:8.3f} {before.ssim:7.4f}  {after.psnr:{len(title)}.3f} {after.ssim:7.4f}"
+            )
+            click.echo(one_line(line))
 
 
-def as_json(trial: "Trial", model: str, rows: "Iterator[Row]") -> dict[str, Any]:
-    """All figures as one object; null stands for the infinite PSNR of equal pictures."""
-    from irestore.evaluate import Score, mean
-
-    def figures(score: Score) -> dict[str, float | None]:
-        return {"psnr": score.psnr if math.isfinite(score.psnr) else None, "ssim": score.ssim}
-
-    def both(row: "Row") -> dict[str, Any]:
-        return {"name": row.name, "baseline": figures(row.baseline), "restored": figures(row.restored)}
-
-    done = list(rows)
-    head = {"task": trial.task, "scale": trial.scale, "model": model, "baseline": trial.baseline}
-    return head | {"measure": trial.compares, "pictures": [both(row) for row in done], "mean": both(mean(done))}
+def _figures(score: "Score") -> dict[str, float | None]:
+    """As JSON has them, where null stands for the infinite PSNR of equal pictures."""
+    return {"psnr": score.psnr if math.isfinite(score.psnr) else None, "ssim": score.ssim}
 
 
-eval_command = click.Command(
+eval = click.Command(
     "eval",
-    params=[*_own(), *(option for name in ("Model", "Computing") for option in shared()[name])],
+    {"auto_envvar_prefix": "IRESTORE"},
     callback=_evaluate,
+    params=[
+        click.Argument(["task"], type=click.Choice(list(TASKS))),
+        *(each for section in (Measuring, Model, Computing) for each in declared(section)),
+    ],
     help=HELP,
-    context_settings={"auto_envvar_prefix": "IRESTORE"},
 )

@@ -1,12 +1,17 @@
-"""One call of a task: options -> plan and model -> run -> summary and exit code."""
+"""One call of a task: what was found -> the model -> the plan -> the run -> the exit code."""
 
+import hashlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from irestore import weights
+import click
+
+import irestore
+from irestore import images, weights
 from irestore.batch import ranks as distributed
 from irestore.batch.inputs import STDIN, find, read_list
 from irestore.batch.naming import STDOUT
@@ -14,9 +19,10 @@ from irestore.batch.plan import EXISTS, MADE_BEFORE, Plan, Request, plan
 from irestore.batch.report import Report
 from irestore.batch.restorer import Restorer
 from irestore.batch.run import RunOptions, run
-from irestore.cli.chosen import candidates, check_fits, load_options, provenance, save_options, tag_safe
+from irestore.cli.dryrun import show
 from irestore.cli.options import Options
 from irestore.errors import IrestoreError, UsageError
+from irestore.tasks import TASKS
 
 GPU_WRITERS = 8  # threads, so that a GPU does not wait for PNG
 LANES_A_WRITER = 4  # to compute a picture takes a CPU about five times as long as to write it
@@ -33,43 +39,43 @@ class Job:
     path: Path | None  # of the weights on the host of rank 0; None where nothing is to be computed
 
 
-def restore_files(task: str, options: Options, arguments: Sequence[str]) -> int:
-    """Carry out a task; the exit code. Raises IrestoreError for what concerns the run as a whole.
+def restore_files(options: Options, arguments: Sequence[str]) -> int:
+    """Carry out a task and return the exit code. Raises IrestoreError for what concerns the run as a whole.
 
     `arguments` is the whole command line, for `--device cuda:all`, which runs it once a GPU.
     """
     ranks = distributed.ranks()
-    if options.device == "cuda:all" and ranks.size == 1 and (count := _count_gpus()) > 1 and not options.dry_run:
-        return distributed.launch(arguments, count)
+    if options.computing.device == "cuda:all" and ranks.size == 1 and not options.files.dry_run:
+        import torch
+
+        count = torch.cuda.device_count()
+        if count == 0:
+            raise UsageError("--device cuda:all: this machine has no CUDA device; use --device auto")
+        if count > 1:
+            return distributed.launch(arguments, count)
     try:
-        return _restore_files(task, options, ranks)
+        job = _shared(options, ranks)
+        if not options.files.dry_run:
+            return _run(options, job, ranks)
+        if ranks.rank > 0:
+            return 0
+        show(job.plan, job.entry, options)
+        report = Report(verbosity=options.messages.verbosity, progress=False)
+        _report_settled(job.plan, options, report)
+        return report.totals.exit_code
     finally:
         ranks.leave()
 
 
-def _restore_files(task: str, options: Options, ranks: distributed.Ranks) -> int:
-    try:
-        job = _shared(ranks, task, options)
-    except IrestoreError as error:
-        if ranks.rank > 0:  # rank 0 has told it
-            return error.exit_code
-        raise
-    if options.dry_run and ranks.rank > 0:
-        return 0
-    if options.dry_run:
-        from irestore.cli.dryrun import show
-
-        show(job.plan, job.entry, options)
-        return _settle(job.plan, options, Report(verbosity=_verbosity(options), progress=False)).totals.exit_code
-    return _run(task, options, job, ranks)
-
-
-def _shared(ranks: distributed.Ranks, task: str, options: Options) -> Job:
-    """The job, decided by rank 0. Its error is raised on every rank."""
+def _shared(options: Options, ranks: distributed.Ranks) -> Job:
+    """The job, decided by rank 0. Its error is raised on every rank, but told by rank 0 only."""
     if ranks.rank > 0:
-        return ranks.share(None)
+        try:
+            return ranks.share(None)
+        except IrestoreError as error:
+            raise click.exceptions.Exit(error.exit_code) from error
     try:
-        job = prepare(task, options)
+        job = prepare(options)
     except IrestoreError as error:
         if ranks.size > 1:
             ranks.share(error)
@@ -77,72 +83,80 @@ def _shared(ranks: distributed.Ranks, task: str, options: Options) -> Job:
     return ranks.share(job)
 
 
-def prepare(task: str, options: Options) -> Job:
+def prepare(options: Options) -> Job:
     """The plan, and verified weights if there is anything to compute. Imports no torch.
 
     Raises UsageError for what cannot be meant, ModelError for a model that cannot be had.
     """
+    files, model = options.files, options.model
     _check_streams(options)
-    listed = read_list(options.files_from) if options.files_from is not None else []
-    if not options.inputs and options.files_from is None:
-        raise UsageError(f"no pictures to restore; name files or folders, as in: irestore {task} photos/*.png")
-    wanted = candidates(task, options)
+    if not files.inputs and files.files_from is None:
+        raise UsageError(f"no pictures to restore; name files or folders, as in: irestore {options.task} photos/*.png")
+    listed = read_list(files.files_from) if files.files_from is not None else []
+    wanted = model.candidates(options.task, options.scale)
     # Before the plan where only the file itself tells the scale, or where what is used depends on what is here.
-    early = not wanted[0].scale or (options.dry_run and options.offline)
-    obtained = _obtain(wanted, options) if early else None
-    entry = check_fits(obtained.entry if obtained else wanted[0], task, options)
-    found = list(find([*options.inputs, *listed], recursive=options.recursive, listed=options.files_from is not None))
+    early = not wanted[0].scale or (files.dry_run and model.offline)
+    obtained = model.obtain(wanted, quiet=options.messages.quiet) if early else None
+    entry = check_fits(obtained.entry if obtained else wanted[0], options.task, options.scale)
+    found = list(find([*files.inputs, *listed], recursive=files.recursive, listed=files.files_from is not None))
     request = Request(
-        task=task,
+        task=options.task,
         scale=entry.scale,
-        model=tag_safe(entry.name),
-        output=options.output,
-        template=options.name,
-        overwrite=options.overwrite,
-        include_restored=options.include_restored,
-        load=load_options(options),
-        save=save_options(options),
+        model=name_safe(entry.name),
+        output=files.output,
+        template=files.name,
+        overwrite=files.overwrite,
+        include_restored=files.include_restored,
+        load=options.pictures.load(),
+        save=options.pictures.save(),
     )
-    planned = plan(request, found, dry=options.dry_run)
-    if not planned.items or options.dry_run:
+    planned = plan(request, found, dry=files.dry_run)
+    if not planned.items or files.dry_run:
         return Job(planned, entry, None)
-    obtained = obtained or _obtain(wanted, options)
-    if obtained.entry.name != entry.name and "{model" in (options.name or ""):
-        planned = plan(replace(request, model=tag_safe(obtained.entry.name)), found)
+    obtained = obtained or model.obtain(wanted, quiet=options.messages.quiet)
+    if obtained.entry.name != entry.name and "{model" in (files.name or ""):
+        planned = plan(replace(request, model=name_safe(obtained.entry.name)), found)
     return Job(planned, obtained.entry, obtained.path)
 
 
-def _obtain(wanted: Sequence[weights.Entry], options: Options) -> weights.Found:
-    """Verified weights, with a warning where they are not the first choice. Raises ModelError."""
-    obtained = weights.obtain(wanted, offline=options.offline, model_dir=options.model_dir)
-    if obtained.warning is not None and not options.quiet:
-        print(f"irestore: warning: {obtained.warning}", file=sys.stderr)
-    return obtained
+def check_fits(entry: weights.Entry, task: str, scale: str | None) -> weights.Entry:
+    """The entry itself. Raises UsageError where the file of `--weights` does something else than was asked."""
+    if entry.task not in ("", task):
+        raise UsageError(f"{entry.name}: is made for {entry.task}; use: irestore {entry.task}")
+    asked = {int(scale)} if scale else {2, 3, 4} if TASKS[task].enlarges else {1}
+    if entry.scale not in asked:
+        raise UsageError(f"{entry.name}: enlarges {entry.scale} times, {task} needs {' or '.join(map(str, asked))}")
+    return entry
 
 
-def _run(task: str, options: Options, job: Job, ranks: distributed.Ranks) -> int:
+def name_safe(name: str) -> str:
+    """The model's name without what a file name or a tag could not hold: the name of one's own file can be anything."""
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", name)
+
+
+def _run(options: Options, job: Job, ranks: distributed.Ranks) -> int:
+    """Report what the plan settled, restore the rest, and tell how it went."""
+    messages = options.messages
     report = Report(
         total_pixels=job.plan.pixels,
-        verbosity=_verbosity(options),
-        records=sys.stdout if options.json else None,
-        progress=not options.no_progress and ranks.rank == 0,
+        verbosity=messages.verbosity,
+        records=sys.stdout if messages.json else None,
+        progress=not messages.no_progress and ranks.rank == 0,
         over_ranks=ranks.advanced if ranks.size > 1 else None,
     )
     if ranks.rank == 0:
-        _settle(job.plan, options, report)
-    failed = options.fail_fast and report.totals.failed
+        _report_settled(job.plan, options, report)
     stop: BaseException | None = None
     try:
-        if job.plan.items and not failed:
-            _restore(task, options, job, ranks, report)
-    except (IrestoreError, KeyboardInterrupt) as error:
+        if job.plan.items and not (options.files.fail_fast and report.totals.failed):
+            _restore(options, job, ranks, report)
+    except (IrestoreError, OSError, KeyboardInterrupt) as error:
         stop = error
     report.close()
-    totals = report.totals
-    if not isinstance(stop, KeyboardInterrupt):
-        totals = ranks.merged(totals)
-    worked = stop is None or totals.done or isinstance(stop, KeyboardInterrupt)  # else the error says it all
-    if not options.quiet and worked and (ranks.rank == 0 or stop is not None):
+    interrupted = isinstance(stop, KeyboardInterrupt)
+    totals = report.totals if interrupted else ranks.merged(report.totals)
+    worked = stop is None or totals.done or interrupted  # else the error says it all
+    if not messages.quiet and worked and (ranks.rank == 0 or stop is not None):
         report.say(f"irestore: {totals.summary()}")
         if stop is not None:
             report.say("irestore: stopped before the end; what is done is kept, the same command does the rest")
@@ -151,93 +165,64 @@ def _run(task: str, options: Options, job: Job, ranks: distributed.Ranks) -> int
     return totals.exit_code
 
 
-def _restore(task: str, options: Options, job: Job, ranks: distributed.Ranks, report: Report) -> None:
+def _restore(options: Options, job: Job, ranks: distributed.Ranks, report: Report) -> None:
     """Load the network and run the plan, or this rank's share of it."""
-    import torch
-
-    from irestore import devices
-    from irestore.runner import Settings
-
     path = job.path
     if path is None or ranks.rank > 0:
-        path = weights.locate(job.entry, offline=options.offline, model_dir=options.model_dir)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    device = devices.pick(_device_name(options.device))
-    model = weights.read(job.entry, path, device)
-    settings = Settings(tile=options.tile, precision=options.precision, max_memory=options.max_memory)
-    restorer = Restorer(model, job.entry.name, settings, alpha=options.alpha, strength=options.strength)
+        path = weights.locate(job.entry, offline=options.model.offline, model_dir=options.model.model_dir)
+    device = options.computing.begin()
+    network = weights.read(job.entry, path, device)
+    settings = options.computing.settings()
+    restorer = Restorer(network, job.entry.name, settings, alpha=options.pictures.alpha, strength=options.strength)
     items = job.plan.items
     if device.type == "cuda":  # neighbours of one size are computed together
         items = tuple(sorted(items, key=lambda item: (item.info.height, item.info.width)))
-    if options.verbose:
+    if options.messages.verbose:
         report.say(f"irestore: {job.entry.name} on {device}")
-    # Not by what is left to do: the same command run again must compute the rest as it would have the first time.
-    several = sum(item.frames for item in items) + len(job.plan.settled) > 1
     on_cpu = device.type == "cpu"
-    writers = -(-restorer.lanes // LANES_A_WRITER) if on_cpu else min(GPU_WRITERS, os.cpu_count() or 1)
-    report.started()
-    run(
-        (items[number] for number in ranks.claims(len(items))),
-        restorer,
-        report,
-        RunOptions(
-            load=load_options(options),
-            save=replace(save_options(options), provenance=provenance(task, job.entry, path)),
-            keep_alpha=options.alpha != "drop",
-            fail_fast=options.fail_fast,
-            lanes=several,
-            writers=writers,
-            waiting_bytes=WAITING_BYTES[device.type],
-        ),
+    tag = f"{images.provenance(irestore.__version__, name_safe(job.entry.name), _sha256(job.entry, path))}"
+    run_options = RunOptions(
+        load=options.pictures.load(),
+        save=replace(options.pictures.save(), provenance=f"{tag} task={options.task}"),
+        keep_alpha=options.pictures.alpha != "drop",
+        fail_fast=options.files.fail_fast,
+        # Not by what is left to do: the same command run again must compute the rest as it would have the first time.
+        lanes=sum(item.frames for item in items) + len(job.plan.settled) > 1,
+        writers=-(-restorer.lanes // LANES_A_WRITER) if on_cpu else min(GPU_WRITERS, os.cpu_count() or 1),
+        waiting_bytes=WAITING_BYTES[device.type],
     )
+    report.started()
+    run((items[number] for number in ranks.claims(len(items))), restorer, report, run_options)
 
 
-def _settle(planned: Plan, options: Options, report: Report) -> Report:
+def _sha256(entry: weights.Entry, path: Path) -> str:
+    if entry.sha256 is not None:
+        return entry.sha256
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _report_settled(planned: Plan, options: Options, report: Report) -> None:
     """Report what was settled by the plan already."""
     for outcome in planned.settled:
         report.add(outcome)
-    made = sum(outcome.reason == MADE_BEFORE for outcome in planned.settled)
-    if made:
-        report.note(f"{made} of the pictures irestore made itself: skipped; --include-restored takes them")
-    kept = sum(outcome.reason == EXISTS for outcome in planned.settled)
-    if kept:
-        report.note(f"{kept} of the results exist already: skipped; --overwrite makes them anew")
+    reasons = [outcome.reason for outcome in planned.settled]
+    if made := reasons.count(MADE_BEFORE):
+        report.note(f"{made} skipped, which irestore made itself; --include-restored takes them too")
+    if kept := reasons.count(EXISTS):
+        report.note(f"{kept} skipped, whose result exists already; --overwrite makes it again")
     if not planned.items and not planned.settled:
-        report.note(f"no pictures found in {', '.join(options.inputs) or options.files_from}")
-    return report
+        report.note(f"no pictures found in {', '.join(options.files.inputs) or options.files.files_from}")
 
 
 def _check_streams(options: Options) -> None:
-    if STDIN in options.inputs and options.output is None:
-        raise UsageError("-: what is read from standard input needs -o: a file, or - for standard output")
-    if options.output == STDOUT and options.json:
+    """Check that standard input and output each have one use. Raises UsageError."""
+    files = options.files
+    if STDIN in files.inputs and files.output is None:
+        raise UsageError("-: a picture from standard input needs -o: a file, or - for standard output")
+    if files.output == STDOUT and options.messages.json:
         raise UsageError("-o - and --json both need standard output; choose one")
-    if options.output == STDOUT and sys.stdout.isatty() and not options.dry_run:
+    if files.output == STDOUT and sys.stdout.isatty() and not files.dry_run:
         raise UsageError("-o -: standard output is a terminal; redirect it into a file or a pipe")
-    if options.files_from == STDIN and STDIN in options.inputs:
+    if files.files_from == STDIN and STDIN in files.inputs:
         raise UsageError("standard input is either a picture (-) or a list (--files-from -), not both")
-
-
-def _verbosity(options: Options) -> int:
-    return -1 if options.quiet else int(options.verbose)
-
-
-def _count_gpus() -> int:
-    import torch
-
-    count = torch.cuda.device_count()
-    if count == 0:
-        raise UsageError("--device cuda:all: this machine has no CUDA device; use --device auto")
-    return count
-
-
-def _device_name(name: str) -> str:
-    """The device of this process: of several ranks on a host with GPUs, each takes its own."""
-    local = os.environ.get("LOCAL_RANK")
-    if name == "cuda:all" or (local is not None and name in ("auto", "cuda")):
-        import torch
-
-        count = torch.cuda.device_count()
-        return f"cuda:{int(local or 0) % count}" if count else name
-    return name

@@ -160,7 +160,7 @@ def info(name: str, as_json: bool, manifest: tuple[Path, ...], model_dir: Path |
 @click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: FILE with the ending .safetensors.")
 @click.option("--config", "items", multiple=True, metavar="KEY=VALUE|FILE", help="What the file itself does not tell.")
-@click.option("--task", type=click.Choice(weights.TASKS), help="Default: sr, where the picture grows.")
+@click.option("--task", type=click.Choice(list(weights.TASKS)), help="Default: sr, where the picture grows.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 def import_(source: Path, output: Path | None, items: tuple[str, ...], task: str | None, overwrite: bool) -> None:
     """Convert a checkpoint (.pth or .safetensors) of traiNNer-redux, BasicSR or the official i-LN code.

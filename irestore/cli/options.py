@@ -1,180 +1,87 @@
-"""The options that all tasks share, in the sections in which `--help` shows them."""
+"""The options of the tasks: a dataclass for each section of `--help`, whose fields are declared as options.
 
+A field is the option of its name (`dry_run` is --dry-run) and can be set in the environment (IRESTORE_DRY_RUN).
+"""
+
+import os
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import click
 from click.shell_completion import CompletionItem
 
 from irestore.cli.values import byte_size, device, tile
+from irestore.errors import UsageError, one_line
+from irestore.images import FORMATS, MAX_PIXELS, LoadOptions, SaveOptions, check_target
+from irestore.tasks import TASKS
 
+if TYPE_CHECKING:
+    import torch
+
+    from irestore.runner import Settings
+    from irestore.weights import Entry, Found
+
+Section = TypeVar("Section")
 DEFAULT_SCALE = 4
+HUB = "hf:"  # how a reference to a file on the Hub begins
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """The values of the options, named as they are; every one can be given as IRESTORE_<NAME> too."""
-
-    inputs: tuple[str, ...]
-    output: str | None
-    name: str | None
-    recursive: bool
-    files_from: str | None
-    overwrite: bool
-    include_restored: bool
-    dry_run: bool
-    fail_fast: bool
-    model: str | None
-    weights: str | None
-    architecture: str | None
-    config: tuple[str, ...]
-    manifest: tuple[str, ...]
-    model_dir: str | None
-    offline: bool
-    device: str
-    tile: int | Literal["auto", "off"]
-    max_memory: int | None
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
-    threads: int | None
-    format: str
-    quality: int | None
-    lossless: bool | None
-    depth: str
-    metadata: Literal["keep", "strip"]
-    alpha: Literal["resize", "restore", "drop"]
-    background: str | None
-    frames: Literal["error", "first", "all"]
-    max_pixels: int
-    quiet: bool
-    verbose: bool
-    no_progress: bool
-    json: bool
-    scale: str | None = None  # of `sr`
-    strength: float = 1.0  # of the other tasks
+def option(*short: str, long: str = "", help: str, default: Any = None, **attributes: Any) -> Any:
+    """A field that is an option; its long name is the field's unless `long` says otherwise."""
+    attributes |= {"help": help, "default": default, "show_default": default not in (None, False, ())}
+    return field(default=default, metadata={"short": short, "long": long, "attributes": attributes})
 
 
-class SectionedCommand(click.Command):
-    """A command whose `--help` shows its options in sections."""
-
-    def __init__(self, name: str, sections: Mapping[str, Sequence[click.Option]], **attributes: Any) -> None:
-        self.sections = sections
-        inputs = click.Argument(["inputs"], nargs=-1, metavar="INPUT...", type=click.Path(), required=False)
-        params = [inputs, *(option for options in sections.values() for option in options)]
-        super().__init__(name, params=params, **attributes)
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """One definition list a section; `--help` itself is in the last one."""
-        sections = {title: list(options) for title, options in self.sections.items()}
-        if (own := self.get_help_option(ctx)) is not None:
-            sections[next(reversed(sections))].append(own)
-        for title, options in sections.items():
-            records = [record for option in options if (record := option.get_help_record(ctx)) is not None]
-            with formatter.section(title):
-                formatter.write_dl(records)
+def flag(*short: str, help: str) -> Any:
+    """A field that is an option without a value."""
+    return option(*short, help=help, default=False, is_flag=True)
 
 
-def shared() -> dict[str, list[click.Option]]:
-    """The sections of options that every task has."""
-    return {
-        "Files": _files(),
-        "Model": _model(),
-        "Computing": _computing(),
-        "Pictures": _pictures(),
-        "Messages": _messages(),
-    }
+def choice(*values: str, short: Sequence[str] = (), help: str) -> Any:
+    """A field that is an option with one of these values; the first is the default."""
+    return option(*short, help=help, default=values[0], type=click.Choice(values))
 
 
-def _option(*names: str, help: str, **attributes: Any) -> click.Option:
-    return click.Option(names, help=help, **attributes)
+def declared(section: type) -> list[click.Option]:
+    """The options of a section."""
+    made = []
+    for each in fields(section):
+        if each.metadata:
+            long = each.metadata["long"] or f"--{each.name.replace('_', '-')}"
+            made.append(click.Option([each.name, *each.metadata["short"], long], **each.metadata["attributes"]))
+    return made
 
 
-def _flag(*names: str, help: str) -> click.Option:
-    return click.Option(names, help=help, is_flag=True)
+def build(section: type[Section], values: Mapping[str, Any]) -> Section:
+    """The section filled from the values that click parsed."""
+    return section(**{each.name: values[each.name] for each in fields(section)})  # type: ignore[arg-type]
 
 
-def _files() -> list[click.Option]:
-    return [
-        _option("-o", "--output", metavar="DIR|FILE|-",
-                help="Where results go: a folder (it ends in /, exists, or there are several inputs), a file, or - for "
-                "standard output.  [default: beside each input]"),
-        _option("--name", metavar="TEMPLATE",
-                help="File name of results, from {stem} {ext} {task} {model} {scale}, and {inext} {parent}, "
-                "the input's suffix and folder.  [default: {stem}_x{scale}{ext}, "
-                "{stem}_{task}{ext} where the size stays]"),
-        _flag("-r", "--recursive", help="Take folders too, with all below them; with -o their tree is kept."),
-        _option("--files-from", metavar="LIST", help="Read more inputs from this file (- for standard input), one a "
-                "line or separated by NUL."),
-        _flag("--overwrite", help="Replace existing results.  [default: keep them and skip their inputs]"),
-        _flag("--include-restored", help="Take pictures that irestore made with the same task, too."),
-        _flag("-n", "--dry-run", help="Only print what would be done, with sizes, memory and time."),
-        _flag("--fail-fast", help="Stop at the first picture that fails."),
-    ]  # fmt: skip
+# fmt: off
+@dataclass(frozen=True)
+class Files:
+    """Which pictures, and where results go."""
+
+    inputs: tuple[str, ...] = ()  # the arguments
+    output: str | None = option("-o", metavar="DIR|FILE|-",
+        help="Where results go: a folder (it ends in /, exists, or there are several inputs), a file, or - for "
+        "standard output.  [default: beside each input]")
+    name: str | None = option(metavar="TEMPLATE",
+        help="File name of results, from {stem} {ext} {task} {model} {scale}, and {inext} {parent}, the input's "
+        "suffix and folder.  [default: {stem}_x{scale}{ext}, {stem}_{task}{ext} where the size stays]")
+    recursive: bool = flag("-r", help="Take folders too, with all below them; with -o their tree is kept.")
+    files_from: str | None = option(metavar="LIST",
+        help="Read more inputs from this file (- for standard input), one a line or separated by NUL.")
+    overwrite: bool = flag(help="Replace existing results.  [default: keep them and skip their inputs]")
+    include_restored: bool = flag(help="Also take pictures that irestore made with the same task.")
+    dry_run: bool = flag("-n", help="Only print what would be done, with sizes, memory and time.")
+    fail_fast: bool = flag(help="Stop at the first picture that fails.")
 
 
-def _model() -> list[click.Option]:
-    return [
-        _option("-m", "--model", metavar="NAME", shell_complete=_complete_model,
-                help="A model of `irestore models`, or hf:OWNER/REPO/FILE@REVISION.  [default: its first for the "
-                "task, or the bundled one where there is no connection]"),
-        _option("--weights", metavar="FILE", help="Your own safetensors file, or an hf: reference."),
-        _option("--architecture", metavar="NAME", help="Of --weights, if the file does not say."),
-        _option("--config", metavar="KEY=VALUE|FILE", multiple=True,
-                help="Of --weights, if the file does not say: a value, or a JSON or TOML file of them. Repeatable."),
-        _option("--manifest", metavar="FILE", multiple=True, type=click.Path(),
-                help="One more manifest of models. Repeatable."),
-        _option("--model-dir", metavar="DIR", help="Look for weights in this folder first."),
-        _flag("--offline", help="Make no request to the network."),
-    ]  # fmt: skip
-
-
-def _computing() -> list[click.Option]:
-    return [
-        _option("-d", "--device", type=device, default="auto", show_default=True, metavar="NAME",
-                help="auto, cpu, mps, cuda, cuda:N, or cuda:all for every GPU at once."),
-        _option("-t", "--tile", type=tile, default="auto", show_default=True, metavar="auto|N|off",
-                help="Side of a tile in pixels. The result does not depend on it."),
-        _option("--max-memory", type=byte_size, metavar="SIZE",
-                help="Memory for computing, as in 6G.  [default: 70% of what is free]"),
-        _option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True,
-                help="Of the arithmetic; fp32 on a CPU."),
-        _option("--threads", type=click.IntRange(1, 1024), metavar="N", help="CPU threads for computing."),
-    ]  # fmt: skip
-
-
-def _pictures() -> list[click.Option]:
-    from irestore.images import FORMATS, MAX_PIXELS
-
-    return [
-        _option("-f", "--format", type=click.Choice(["auto", *FORMATS]), default="auto", show_default=True,
-                help="Of results; auto is the input's where it can be written."),
-        _option("--quality", type=click.IntRange(1, 100), metavar="1-100",
-                help="Of lossy formats.  [default: a JPEG's own, else the format's]"),
-        _option("--lossless/--lossy", default=None, help="For formats that can do both.  [default: the input's]"),
-        _option("--depth", type=click.Choice(["auto", "8", "16"]), default="auto", show_default=True,
-                help="Bits a sample."),
-        _option("--metadata", type=click.Choice(["keep", "strip"]), default="keep", show_default=True,
-                help="EXIF, XMP, IPTC, comments. The colour profile always stays."),
-        _option("--alpha", type=click.Choice(["resize", "restore", "drop"]), default="resize", show_default=True,
-                help="How transparency is brought to size."),
-        _option("--background", metavar="COLOUR", help="Put this colour behind transparency: white, #204060."),
-        _option("--frames", type=click.Choice(["error", "first", "all"]), default="error", show_default=True,
-                help="Of animations and files of several pages."),
-        _option("--max-pixels", type=click.IntRange(min=1), default=MAX_PIXELS, show_default=True, metavar="N",
-                help="Refuse to decode larger inputs."),
-    ]  # fmt: skip
-
-
-def _messages() -> list[click.Option]:
-    return [
-        _flag("-q", "--quiet", help="Only errors."),
-        _flag("-v", "--verbose", help="A line for every picture."),
-        _flag("--no-progress", help="No progress bar."),
-        _flag("--json", help="One JSON object a picture on standard output."),
-    ]
-
-
-def _complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The models for the task whose names begin so."""
     from irestore import weights
 
     task = ctx.params.get("task") or ctx.info_name  # `eval` takes the task as an argument
@@ -183,3 +90,159 @@ def _complete_model(ctx: click.Context, param: click.Parameter, incomplete: str)
         for entry in weights.entries(ctx.params.get("manifest") or ())
         if entry.task == task and entry.name.startswith(incomplete)
     ]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which network restores, and where its weights come from."""
+
+    model: str | None = option("-m", metavar="NAME", shell_complete=complete_model,
+        help="A model of `irestore models`, or hf:OWNER/REPO/FILE@REVISION.  [default: its first for the task, or "
+        "the bundled one where there is no connection]")
+    weights: str | None = option(metavar="FILE", help="Your own safetensors file, or an hf: reference.")
+    architecture: str | None = option(metavar="NAME", help="Architecture of --weights, if the file does not say it.")
+    config: tuple[str, ...] = option(metavar="KEY=VALUE|FILE", multiple=True, default=(),
+        help="Config of --weights, if the file does not say it: one value, or a JSON or TOML file. Repeatable.")
+    manifest: tuple[str, ...] = option(metavar="FILE", multiple=True, default=(), type=click.Path(),
+        help="One more manifest of models. Repeatable.")
+    model_dir: str | None = option(metavar="DIR", help="Look for weights in this folder first.")
+    offline: bool = flag(help="Make no request to the network.")
+
+    def candidates(self, task: str, scale: str | None) -> "tuple[Entry, ...]":
+        """The models that may be used, best first; `scale` is that of --scale.
+
+        Raises UsageError, and UnknownModelError where there is none.
+        """
+        from irestore import weights
+
+        hub = self.model if self.model is not None and self.model.startswith(HUB) else None
+        own = self.weights or hub
+        if None not in (self.weights, self.model):
+            raise UsageError("--model and --weights both name a model; give one of them")
+        if own is not None:
+            describe = weights.from_hub if own.startswith(HUB) else weights.from_file
+            return (describe(own, architecture=self.architecture, config=weights.parse_config(self.config)),)
+        if self.architecture is not None or self.config:
+            raise UsageError("--architecture and --config describe the file of --weights; give --weights too")
+        wanted = int(scale or DEFAULT_SCALE) if TASKS[task].enlarges else 1
+        if TASKS[task].enlarges and scale is None and self.model is not None:
+            named = weights.find(self.model, weights.entries(self.manifest))
+            wanted = named.scale if named.task == task else wanted
+        return weights.candidates(task, wanted, self.model, self.manifest)
+
+    def obtain(self, wanted: "Sequence[Entry]", *, quiet: bool = False) -> "Found":
+        """The model to use and its verified file; warns where it is not the first choice. Raises ModelError."""
+        from irestore import weights
+
+        found = weights.obtain(wanted, offline=self.offline, model_dir=self.model_dir)
+        if found.warning is not None and not quiet:
+            print(f"irestore: warning: {one_line(found.warning)}", file=sys.stderr)
+        return found
+
+
+@dataclass(frozen=True)
+class Computing:
+    """Where and how the network runs."""
+
+    device: str = option("-d", type=device, default="auto", metavar="NAME",
+        help="auto, cpu, mps, cuda, cuda:N, or cuda:all for every GPU at once.")
+    tile: int | Literal["auto", "off"] = option("-t", type=tile, default="auto",
+        metavar="auto|N|off", help="Side of a tile in pixels. The result does not depend on it.")
+    max_memory: int | None = option(type=byte_size, metavar="SIZE",
+        help="Memory for computing, as in 6G.  [default: 70% of what is free]")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = choice("auto", "fp32", "bf16", "fp16",
+        help="Precision of the arithmetic; fp32 on a CPU.")
+    threads: int | None = option(type=click.IntRange(1, 1024), metavar="N", help="CPU threads for computing.")
+
+    def settings(self) -> "Settings":
+        """What the runner has to know."""
+        from irestore.runner import Settings
+
+        return Settings(tile=self.tile, precision=self.precision, max_memory=self.max_memory)
+
+    def begin(self) -> "torch.device":
+        """Set the number of threads, and give the device of this process: each rank on a host takes its own GPU."""
+        import torch
+
+        from irestore.devices import pick
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        name, local = self.device, os.environ.get("LOCAL_RANK")
+        if name == "cuda:all" or (local is not None and name in ("auto", "cuda")):
+            count = torch.cuda.device_count()
+            name = f"cuda:{int(local or 0) % count}" if count else name.removesuffix(":all")
+        return pick(name)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """How pictures are read and written."""
+
+    format: str = choice("auto", *FORMATS, short=["-f"],
+        help="Format of results; auto keeps the input's where it can be written.")
+    quality: int | None = option(type=click.IntRange(1, 100), metavar="1-100",
+        help="Quality in lossy formats.  [default: a JPEG's own, else the format's]")
+    lossless: bool | None = option(long="--lossless/--lossy",
+        help="Compress without or with loss, in formats that can do both.  [default: the input's]")
+    depth: str = choice("auto", "8", "16", help="Bits per sample of results; auto keeps the input's.")
+    metadata: Literal["keep", "strip"] = choice("keep", "strip",
+        help="Keep or remove EXIF, XMP, IPTC and comments. The colour profile always stays.")
+    alpha: Literal["resize", "restore", "drop"] = choice("resize", "restore", "drop",
+        help="Transparency: resize it, restore it with the network too, or drop it.")
+    background: str | None = option(metavar="COLOUR", help="Put this colour behind transparency: white, #204060.")
+    frames: Literal["error", "first", "all"] = choice("error", "first", "all",
+        help="Animations and files of several pages: refuse them, take the first frame, or all.")
+    max_pixels: int = option(type=click.IntRange(min=1), default=MAX_PIXELS, metavar="N",
+        help="Refuse to decode larger inputs.")
+
+    def load(self) -> LoadOptions:
+        """How pictures are read."""
+        return LoadOptions(max_pixels=self.max_pixels, frames=self.frames)
+
+    def save(self) -> SaveOptions:
+        """How pictures are written. Raises UsageError for what the chosen format cannot do."""
+        save = SaveOptions(
+            format=self.format,
+            depth="auto" if self.depth == "auto" else cast(Literal[8, 16], int(self.depth)),
+            quality=self.quality,
+            lossless=self.lossless,
+            background=self.background,
+            metadata=self.metadata,
+        )
+        # A size that every format can hold: what is left to refuse is the options themselves.
+        check_target("tiff" if save.format == "auto" else save.format, 1, 1, False, save)
+        return save
+
+
+@dataclass(frozen=True)
+class Messages:
+    """What is said about a run."""
+
+    quiet: bool = flag("-q", help="Print only errors.")
+    verbose: bool = flag("-v", help="Print a line for every picture.")
+    no_progress: bool = flag(help="No progress bar.")
+    json: bool = flag(help="Print one JSON object per picture on standard output.")
+
+    @property
+    def verbosity(self) -> int:
+        """As of `Report`."""
+        return -1 if self.quiet else int(self.verbose)
+# fmt: on
+
+
+SECTIONS = (Files, Model, Computing, Pictures, Messages)
+
+
+@dataclass(frozen=True)
+class Options:
+    """All options of a task."""
+
+    task: str
+    scale: str | None  # of tasks that enlarge
+    strength: float  # of the others
+    files: Files
+    model: Model
+    computing: Computing
+    pictures: Pictures
+    messages: Messages

@@ -11,10 +11,11 @@ Importing this imports neither torch nor huggingface_hub.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from irestore.tasks import TASKS
 from irestore.weights.checkpoints import convert, parse_config
 from irestore.weights.files import from_file, from_hub, read
 from irestore.weights.hub import remove
-from irestore.weights.manifest import TASKS, Entry, candidates, choose, entries, find
+from irestore.weights.manifest import Entry, candidates, choose, entries, find
 from irestore.weights.sources import Found, intact, locate, obtain, present, state
 
 if TYPE_CHECKING:

@@ -80,6 +80,8 @@ def parse_config(items: Iterable[str]) -> dict[str, Any]:
             config[key.strip()] = json.loads(value)
         except ValueError:
             config[key.strip()] = value
+        except RecursionError as error:
+            raise UsageError(f"--config {key.strip()}: its value is nested too deeply") from error
     return config
 
 
@@ -87,6 +89,8 @@ def _config_file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         table = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except RecursionError as error:
+        raise UsageError(f"--config {path}: its values are nested too deeply") from error
     except (OSError, ValueError) as error:
         raise UsageError(f"--config {path}: neither key=value nor a readable .toml or .json file: {error}") from error
     if not isinstance(table, dict):

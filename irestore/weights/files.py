@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irestore.errors import UsageError, WeightsError
-from irestore.weights.manifest import TASKS, Entry
+from irestore.tasks import TASKS
+from irestore.weights.manifest import Entry
 
 if TYPE_CHECKING:
     import torch

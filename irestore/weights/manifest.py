@@ -10,9 +10,9 @@ from typing import Any
 
 import irestore
 from irestore.errors import ManifestError, UnknownModelError
+from irestore.tasks import TASKS
 from irestore.weights.places import config_folder
 
-TASKS = ("sr", "denoise", "dejpeg", "deblur", "derain")
 PACKAGE = Path(irestore.__file__).parent
 PINNED = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")

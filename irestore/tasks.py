@@ -1,0 +1,28 @@
+"""The tasks: one row each, for the command line, the manifest, `irestore eval` and the cards of models."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What irestore knows about a task. Its name is also its command, its `task` in a manifest, and in `{task}`."""
+
+    summary: str  # of `irestore --help`
+    does: str  # of the card of a model
+    enlarges: bool = False  # has --scale; the others keep the size and have --strength
+    on_luma: bool = False  # whether papers measure it on Y; else on RGB
+    damage: str | None = None  # the option of `irestore eval` that makes damaged pictures from clean ones
+
+
+TASKS = {
+    "sr": Task(
+        summary="Enlarge pictures 2, 3 or 4 times.",
+        does="enlarges pictures {scale} times",
+        enlarges=True,
+        on_luma=True,
+    ),
+    "denoise": Task(summary="Remove noise.", does="removes noise", damage="sigma"),
+    "dejpeg": Task(summary="Remove JPEG artefacts.", does="removes JPEG artefacts", on_luma=True, damage="quality"),
+    "deblur": Task(summary="Remove motion blur and defocus.", does="removes motion blur and defocus"),
+    "derain": Task(summary="Remove rain.", does="removes rain streaks", on_luma=True),
+}

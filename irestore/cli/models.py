@@ -1,17 +1,15 @@
 """`irestore models`: what there is, what is here, fetching, checking, removing, and bringing one's own."""
 
 import json
-from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from irestore import weights
 from irestore.errors import IrestoreError, UsageError, WeightsError
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -23,25 +21,19 @@ def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -
     return [CompletionItem(entry.name, help=entry.description) for entry in known if entry.name.startswith(incomplete)]
 
 
-def manifest_option(command: F) -> F:
-    """`--manifest FILE`, also for the commands that restore."""
-    return click.option(
-        "--manifest",
-        multiple=True,
-        type=click.Path(dir_okay=False, path_type=Path),
-        envvar="IRESTORE_MANIFEST",
-        help="Add the models of this weights.toml. May be repeated.",
-    )(command)
-
-
-def model_dir_option(command: F) -> F:
-    """`--model-dir FOLDER`, also for the commands that restore."""
-    return click.option(
-        "--model-dir",
-        type=click.Path(file_okay=False, path_type=Path),
-        envvar="IRESTORE_MODEL_DIR",
-        help="Look for weights in this flat folder first: for machines without a connection.",
-    )(command)
+manifest_option = click.option(
+    "--manifest",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="IRESTORE_MANIFEST",
+    help="Add the models of this weights.toml. May be repeated.",
+)
+model_dir_option = click.option(
+    "--model-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="IRESTORE_MODEL_DIR",
+    help="Look for weights in this flat folder first: for machines without a connection.",
+)
 
 
 class _ListByDefault(click.Group):
@@ -179,29 +171,11 @@ def import_(source: Path, output: Path | None, items: tuple[str, ...], task: str
 
 
 def _facts(entry: weights.Entry, model_dir: Path | None) -> dict[str, Any]:
-    """Everything about a model that JSON can hold, in the order of the manifest."""
+    """Everything about a model that JSON can hold: what the manifest says, and where its file is here."""
+    facts = {f.name: getattr(entry, f.name) for f in fields(entry) if f.name not in ("bundled", "folder")}
     file = weights.present(entry, model_dir)
-    return {
-        "name": entry.name,
-        "description": entry.description,
-        "task": entry.task,
-        "scale": entry.scale,
-        "state": weights.state(entry, model_dir),
-        "path": None if file is None else str(file),
-        "repo": entry.repo,
-        "revision": entry.revision,
-        "file": entry.file,
-        "sha256": entry.sha256,
-        "size_bytes": entry.size_bytes,
-        "parameters": entry.parameters,
-        "licence": entry.licence,
-        "source": entry.source,
-        "training_data": entry.training_data,
-        "citation": entry.citation,
-        "architecture": entry.architecture,
-        "dialect": entry.dialect,
-        "config": dict(entry.config),
-    }
+    here = {"state": weights.state(entry, model_dir), "path": None if file is None else str(file)}
+    return {key: facts[key] for key in ("name", "description", "task", "scale")} | here | facts
 
 
 def _size(exact: int | None, about: int | None) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, get_args, get_type_hints
 
+import torch
 from torch import Tensor
 
 from irestore.errors import WeightsError
@@ -20,13 +21,45 @@ WITHOUT_EFFECT: dict[str, object] = {"patch_size": 1, "ape": False, "norm_layer"
 TRAINING_ONLY = {"drop_rate", "attn_drop_rate", "drop_path_rate", "use_checkpoint"}
 
 
-def build(architecture: str, config: Mapping[str, Any]) -> Network:
-    """A network of that architecture with fresh weights; raises WeightsError naming what is unknown or impossible."""
+# No published network is near any of these. A config may come from a file that is out to keep us busy.
+MOST: dict[str, float] = {"embed_dim": 2048, "window_size": 64, "rib_n_freqs": 32, "overlap_ratio": 1, "depths": 200}
+MOST_OTHERS = 4096
+MOST_LEVELS = 64  # length of a list
+MOST_PARAMETERS = 500_000_000
+MOST_PIXELS = 2048  # side of what the sides of pictures must be multiples of
+
+
+def build(architecture: str, config: Mapping[str, Any], check: Callable[[Network], None] | None = None) -> Network:
+    """A network of that architecture with fresh weights; raises WeightsError naming what is unknown or impossible.
+
+    One that is large takes seconds to build: `check` is first asked about its sketch, without memory, on the device
+    "meta" (which takes a second to import, and so not for others).
+    """
     if architecture not in ARCHITECTURES:
         raise WeightsError(f"architecture {architecture!r} is unknown: must be one of {', '.join(ARCHITECTURES)}")
     network = ARCHITECTURES[architecture]
-    known = get_type_hints(network.Config)
-    values: dict[str, Any] = {}
+    values = _checked(architecture, network.Config, config)
+    try:
+        settings: Any = network.Config(**values)
+        if _is_large(vars(settings)):
+            with torch.device("meta"):
+                sketch = network(settings)
+            count = sum(parameter.numel() for parameter in sketch.parameters())
+            if count > MOST_PARAMETERS:
+                raise ValueError(f"the config makes {count:,} parameters, more than {MOST_PARAMETERS:,}")
+            if check is not None:
+                check(sketch)
+        model = network(settings)
+        if model.window > MOST_PIXELS:
+            raise ValueError(f"the config makes windows of {model.window} pixels, more than {MOST_PIXELS}")
+    except (ValueError, TypeError, ArithmeticError, RuntimeError, MemoryError) as error:
+        raise WeightsError(f"{architecture}: {error}") from error
+    return model
+
+
+def _checked(architecture: str, kind: type, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a config, of the right types and sane; raises WeightsError naming a key."""
+    known, values = get_type_hints(kind), {}
     for key, value in config.items():
         if key in known:
             values[key] = tuple(value) if isinstance(value, list) else value
@@ -34,14 +67,31 @@ def build(architecture: str, config: Mapping[str, Any]) -> Network:
                 raise WeightsError(
                     f"{architecture}: {key} = {value!r} is of the wrong type: must be {told(known[key])}"
                 )
+            if problem := _excess(key, values[key]):
+                raise WeightsError(f"{architecture}: {key} = {str(value)[:80]} {problem}")
         elif key in WITHOUT_EFFECT and value != WITHOUT_EFFECT[key]:
             raise WeightsError(f"{architecture}: {key} = {value!r} is not supported, only {WITHOUT_EFFECT[key]!r}")
         elif key not in WITHOUT_EFFECT and key not in TRAINING_ONLY:
             raise WeightsError(f"{architecture}: unknown config key {key!r}; known: {', '.join(sorted(known))}")
-    try:
-        return network(network.Config(**values))  # type: ignore[arg-type]
-    except (ValueError, TypeError, ZeroDivisionError, RuntimeError) as error:
-        raise WeightsError(f"{architecture}: {error}") from error
+    return values
+
+
+def _excess(key: str, value: object) -> str | None:
+    """What no sane network has, in words; None where the value is sane."""
+    numbers = [item for item in (value if isinstance(value, tuple) else (value,)) if isinstance(item, (int, float))]
+    most = MOST.get(key, MOST_OTHERS)
+    if len(numbers) > MOST_LEVELS:
+        return f"has more than {MOST_LEVELS} numbers"
+    if not all(abs(number) <= most for number in numbers) or (key == "depths" and sum(numbers) > most):  # NaN too
+        return f"is more than {most:g}" + (" in all" if key == "depths" else "")
+    return None
+
+
+def _is_large(values: Mapping[str, Any]) -> bool:
+    """Whether building it can take more than a second or two."""
+    numbers = [n for v in values.values() for n in (v if isinstance(v, tuple) else (v,)) if isinstance(n, (int, float))]
+    blocks, widest = sum(values["depths"]), max(numbers, default=0)
+    return bool(blocks * widest**2 > 4_000_000 or values["window_size"] > 32 or values["mlp_ratio"] > 8)
 
 
 def suits(value: object, hint: Any) -> bool:

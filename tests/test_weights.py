@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,6 +101,7 @@ REFUSED = {
     "config": ({"config": {"upscale": 2}}, "config.upscale = 2 must be there and equal scale = 4"),
     "name": ({"name": "Toy model"}, "name = 'Toy model' must be"),
     "two sources": ({"bundled": True}, "has a repo or is bundled, not both"),
+    "control characters": ({"citation": "a\\u001b[2Jb"}, "citation = 'a\\x1b[2Jb' must not hold control characters"),
     "taken name": ({"name": "heart-x2"}, "exists already"),
 }
 
@@ -364,6 +366,77 @@ def test_a_file_that_is_something_else_is_called_so(tmp_path, content, message):
         weights.load(local(tmp_path / "file.safetensors"))
     with pytest.raises(WeightsError, match="is not there"):
         weights.load(local(tmp_path / "absent.safetensors"))
+
+
+BOMBS = {
+    "depths": {"depths": [10**6, 6], "num_heads": [2, 2]},
+    "groups": {"depths": [1] * 100_000, "num_heads": [1] * 100_000},
+    "embed_dim": {"embed_dim": 8192, "depths": [6] * 6, "num_heads": [8] * 6},
+    "window_size": {"window_size": 4000},
+    "rib_n_freqs": {"rib_n_freqs": 10**7},
+    "mlp_ratio": {"mlp_ratio": 1e9},
+    "infinity": {"mlp_ratio": float("inf")},
+    "not a number": {"mlp_ratio": float("nan")},
+    "unshuffle": {"unshuffle": 4096, "upsampler": "pixelshuffledirect"},
+    "just allowed": {"embed_dim": 2048, "depths": [33] * 6, "num_heads": [8] * 6},
+    "levels": {"dims": [8] * 60, "depths": [1] * 60, "num_heads": 2, "window_size": 8},
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_config_that_would_build_for_minutes_is_refused_at_once(tmp_path, state, bomb):
+    """However small the file is that says it."""
+    architecture, config = (
+        ("unet", {"upscale": 1} | BOMBS[bomb]) if bomb == "levels" else ("heart", SMALL | BOMBS[bomb])
+    )
+    path = small(
+        tmp_path, state, architecture=architecture, config=config, task="denoise" if bomb == "levels" else "sr"
+    )
+    with torch.device("meta"):
+        torch.arange(1), torch.randn(1)  # what PyTorch imports for it is not counted
+    began = time.monotonic()
+    with pytest.raises(WeightsError, match=r"is more than|has more than|is not finite|the config makes|the file lacks"):
+        weights.load(weights.from_file(path))
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are POSIX's")
+def test_a_pipe_or_a_device_as_weights_is_refused_and_not_waited_for(tmp_path):
+    for name in ("pipe.safetensors", "pipe.pth"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(WeightsError, match="is a folder, a pipe or a device; give a file"):
+            weights.convert(tmp_path / name, tmp_path / "out.safetensors", config={})
+    with pytest.raises(WeightsError, match="is a folder, a pipe or a device; give a file"):
+        weights.from_file(tmp_path / "pipe.safetensors")
+    path = manifest(tmp_path / "m.toml", b"", repo=None, revision=None, file="pipe.safetensors")
+    (entry,) = read(path)
+    with pytest.raises(WeightsError, match=r"pipe\.safetensors is not there"):
+        weights.locate(entry)
+
+
+DEEP = "[" * 100_000
+
+
+def test_what_is_nested_too_deeply_is_refused_in_one_line(tmp_path, state):
+    file = small(tmp_path, state)
+    save_file(state, file, {"irestore": DEEP})
+    with pytest.raises(WeightsError, match=r"small\.safetensors: its metadata 'irestore' is not JSON"):
+        weights.from_file(file)
+    (tmp_path / "deep.toml").write_text(f"model = {DEEP}")
+    (tmp_path / "deep.json").write_text(DEEP)
+    with pytest.raises(ManifestError, match=r"deep\.toml: its values are nested too deeply"):
+        weights.entries([tmp_path / "deep.toml"])
+    for item in (tmp_path / "deep.toml", tmp_path / "deep.json", f"depths={DEEP}"):
+        with pytest.raises(UsageError, match=r"--config \S+: its values are nested too deeply"):
+            weights.parse_config([str(item)])
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a file without an end")
+def test_a_config_or_manifest_without_an_end_is_refused():
+    with pytest.raises(UsageError, match="it has more than 4,194,304 bytes"):
+        weights.parse_config(["/dev/zero"])
+    with pytest.raises(ManifestError, match="it has more than 4,194,304 bytes"):
+        weights.entries(["/dev/zero"])
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,11 @@ FAULTS = {
     "503": (hub.status(503), "a fault of its own .HTTP 503.; try again later"),
     "silent": (hub.silent, "does not answer in time"),
     "short": (hub.short, "was cut before the whole file had come; try again"),
+    "dripping headers": (hub.dripping_headers, r"does not answer in time \(no answer within 6 s\)"),
+    "endless": (hub.endless, "announced 307,200 bytes for models/toy.safetensors and sends more"),
+    "understated": (hub.understated, "announced 1,000 bytes for models/toy.safetensors and sends more"),
+    "hostile name": (hub.named("../../../../victim"), "answers, but not as a Hub does"),
+    "absolute name": (hub.named("/tmp/victim"), "answers, but not as a Hub does"),
     "portal": (hub.portal, "not as a Hub does; does the network want a login"),
     "wrong bytes": (hub.corrupt, "does not match the sha256 in the manifest, twice; not loaded, kept as"),
 }
@@ -160,6 +165,46 @@ def test_a_large_body_cut_again_and_again_is_given_up(machine, tmp_path):
     assert "was cut before the whole file had come; try again" in outcome.err
     assert outcome.seconds < 10
     assert [path for path in machine.files() if path.suffix != ".incomplete"] == []
+
+
+def test_a_body_that_comes_drop_by_drop_is_told_and_then_ended(machine):
+    machine.more["HF_HUB_DOWNLOAD_TIMEOUT"] = "7"  # by default 10 s
+    with hub.serving(CONTENT, hub.dripping) as server:
+        machine.endpoint = server.url
+        outcome = machine.irestore("models", "download", "toy")
+    assert outcome.code == 3
+    assert re.search(r"toy: +0%.* [1-9][\d.]*/307k", outcome.err), outcome.err  # before the end, and so within 10 s
+    assert re.search(r"does not answer in time \(\d\d bytes within 7 s\)", outcome.err), outcome.err
+    assert 7 <= outcome.seconds < 10
+    assert machine.files() == []
+
+
+def test_a_cut_download_goes_on_where_it_was_cut(machine, tmp_path):
+    manifest(tmp_path / "m.toml", BIG)
+    with hub.serving(BIG, hub.cut_resumable) as server:
+        machine.endpoint = server.url
+        outcome = machine.irestore("models", "download", "toy")
+        assert outcome.code == 0, outcome.err
+        assert server.downloads == 3
+    assert Path(outcome.out.strip()).read_bytes() == BIG
+
+
+@pytest.mark.parametrize("command", ["rm", "download"])
+def test_a_forged_link_in_the_cache_costs_no_file_outside(machine, tmp_path, command):
+    """As another client may have left it, which took the ETag of a hostile mirror for a file name."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    folder = machine.hf / "hub/models--someone--toys/snapshots" / hub.COMMIT / "models"
+    folder.mkdir(parents=True)
+    (folder / "toy.safetensors").symlink_to("../../../../../../victim")
+    with hub.serving(CONTENT) as server:
+        machine.endpoint = server.url
+        outcome = machine.irestore("models", command, "toy")
+    assert outcome.code == 0, outcome.err
+    assert victim.read_bytes() == b"precious"
+    assert (folder / "toy.safetensors").is_symlink() == (command == "download")
+    if command == "download":
+        assert (folder / "toy.safetensors").read_bytes() == CONTENT
 
 
 def test_wrong_bytes_once_are_fetched_again(machine):

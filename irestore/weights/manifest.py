@@ -150,6 +150,8 @@ def _problem(model: dict[str, Any]) -> str | None:
             return f"unknown key {key!r}; known: {', '.join(KEYS)}"
         if type(model[key]) is not TYPES.get(key, str):  # exactly: True is an int
             return f"{key} = {model[key]!r} must be of type {TYPES.get(key, str).__name__}"
+        if isinstance(model[key], str) and not model[key].replace("\n", "").isprintable():
+            return f"{key} = {model[key]!r} must not hold control characters"
         pattern, meaning = PATTERNS.get(key, (None, ""))
         if pattern and not pattern.fullmatch(model[key]):
             return f"{key} = {model[key]!r} must be {meaning}"

@@ -82,8 +82,16 @@ class _Transfer:
         self.seconds = float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or SPAN_SECONDS)
         self.span = (time.monotonic(), 0)  # when it began, and what had been received then
         wait = 0.1 if sys.stderr.isatty() else 5  # a log is told only of what takes long
+        off = bool(_client().constants.HF_HUB_DISABLE_PROGRESS_BARS)
         self.bar = tqdm(
-            total=size, desc=entry.name, unit="B", unit_scale=True, mininterval=wait, miniters=1, delay=wait
+            total=size,
+            desc=entry.name,
+            unit="B",
+            unit_scale=True,
+            mininterval=wait,
+            miniters=1,
+            delay=wait,
+            disable=off,
         )
 
     def receive(self) -> None:

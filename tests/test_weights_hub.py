@@ -173,8 +173,8 @@ def test_a_body_that_comes_drop_by_drop_is_told_and_then_ended(machine):
         machine.endpoint = server.url
         outcome = machine.irestore("models", "download", "toy")
     assert outcome.code == 3
-    assert re.search(r"toy: +0%.* [1-9][\d.]*/307k", outcome.err), outcome.err  # before the end, and so within 10 s
-    assert re.search(r"does not answer in time \(\d\d bytes within 7 s\)", outcome.err), outcome.err
+    assert re.search(r"toy: +0%.*/307k", outcome.err), outcome.err  # before the end, and so within 10 s
+    assert re.search(r"does not answer in time \(\d+ bytes within 7 s\)", outcome.err), outcome.err
     assert 7 <= outcome.seconds < 10
     assert machine.files() == []
 

@@ -84,7 +84,7 @@ def _failed(chain: list[BaseException], endpoint: str, cache: str) -> Fault:
     if "SSLError" in names or "certificate" in text:
         remedy = "check the clock, or set SSL_CERT_FILE and REQUESTS_CA_BUNDLE to your proxy's certificates"
         return UnreachableError, f"the TLS certificate of {endpoint} is not trusted ({last}); {remedy}"
-    if "timed out" in text or any("Timeout" in name for name in names):
+    if "timed out" in text or any("Timeout" in type(error).__name__ for error in chain):
         return UnreachableError, f"{endpoint} does not answer in time ({last}); try again, or on another network"
     if names & CUT:
         return UnreachableError, f"the connection to {endpoint} was cut before the whole file had come; try again"

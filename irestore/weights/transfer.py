@@ -81,7 +81,7 @@ class _Transfer:
         self.received, self.stopped = 0, False
         self.seconds = float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or SPAN_SECONDS)
         self.span = (time.monotonic(), 0)  # when it began, and what had been received then
-        wait = 0.1 if sys.stderr.isatty() else 5  # a log is told only of what takes long
+        wait = 0.1 if sys.stderr.isatty() else 5  # a log is told of what takes long, be it that nothing comes
         off = bool(_client().constants.HF_HUB_DISABLE_PROGRESS_BARS)
         self.bar = tqdm(
             total=size,
@@ -89,7 +89,7 @@ class _Transfer:
             unit="B",
             unit_scale=True,
             mininterval=wait,
-            miniters=1,
+            miniters=0,
             delay=wait,
             disable=off,
         )
@@ -187,7 +187,7 @@ def _request(method: str, entry: Entry, seconds: float, start: int = 0) -> Itera
 def _answer(method: str, url: str, headers: Mapping[str, str], seconds: float) -> Iterator[Answer]:
     """One request by the client's session: httpx's or, before huggingface_hub 1.0, requests'."""
     session = _client().utils.get_session()
-    if hasattr(session, "stream"):
+    if callable(session.stream):  # requests has a setting of that name
         with session.stream(method, url, headers=headers, timeout=seconds, follow_redirects=False) as answer:
             yield answer.status_code, answer.headers, answer.iter_raw()
     else:

@@ -378,7 +378,7 @@ BOMBS = {
     "infinity": {"mlp_ratio": float("inf")},
     "not a number": {"mlp_ratio": float("nan")},
     "unshuffle": {"unshuffle": 4096, "upsampler": "pixelshuffledirect"},
-    "just allowed": {"embed_dim": 2048, "depths": [33] * 6, "num_heads": [8] * 6},
+    "just allowed": {"embed_dim": 2048, "depths": [21] * 6, "num_heads": [8] * 6},
     "levels": {"dims": [8] * 60, "depths": [1] * 60, "num_heads": 2, "window_size": 8},
 }
 

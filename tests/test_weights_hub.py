@@ -62,7 +62,7 @@ FAULTS = {
     "503": (hub.status(503), "a fault of its own .HTTP 503.; try again later"),
     "silent": (hub.silent, "does not answer in time"),
     "short": (hub.short, "was cut before the whole file had come; try again"),
-    "dripping headers": (hub.dripping_headers, r"does not answer in time \(no answer within 6 s\)"),
+    "dripping headers": (hub.dripping_headers, r"does not answer in time \(0 bytes within 6 s\)"),
     "endless": (hub.endless, "announced 307,200 bytes for models/toy.safetensors and sends more"),
     "understated": (hub.understated, "announced 1,000 bytes for models/toy.safetensors and sends more"),
     "hostile name": (hub.named("../../../../victim"), "answers, but not as a Hub does"),

@@ -22,7 +22,7 @@ TRAINING_ONLY = {"drop_rate", "attn_drop_rate", "drop_path_rate", "use_checkpoin
 
 
 # No published network is near any of these. A config may come from a file that is out to keep us busy.
-MOST: dict[str, float] = {"embed_dim": 2048, "window_size": 64, "rib_n_freqs": 32, "overlap_ratio": 1, "depths": 200}
+MOST: dict[str, float] = {"embed_dim": 2048, "window_size": 64, "rib_n_freqs": 32, "overlap_ratio": 1, "depths": 128}
 MOST_OTHERS = 4096
 MOST_LEVELS = 64  # length of a list
 MOST_PARAMETERS = 500_000_000

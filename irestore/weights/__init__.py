@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from irestore.models.network import Network
-    from irestore.weights.checkpoints import convert
-    from irestore.weights.files import read
+    from irestore.weights.files import convert, read
 
 __all__ = [
     "TASKS",
@@ -45,19 +44,17 @@ __all__ = [
     "state",
 ]
 
-_HOMES = {"read": "irestore.weights.files", "convert": "irestore.weights.checkpoints"}
-
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'irestore.weights' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    if name in ("read", "convert"):
+        return getattr(import_module("irestore.weights.files"), name)
+    raise AttributeError(f"module 'irestore.weights' has no attribute {name!r}")
 
 
 def load(
     entry: Entry, *, offline: bool = False, device: "torch.device | str" = "cpu", model_dir: Path | str | None = None
 ) -> "Network":
     """The model in eval mode, float32, on `device`. Raises DownloadError, WeightsError or UsageError."""
-    from irestore.weights.files import read
-
-    return read(entry, locate(entry, offline=offline, model_dir=model_dir), device)
+    path = locate(entry, offline=offline, model_dir=model_dir)
+    model: Network = import_module("irestore.weights.files").read(entry, path, device)
+    return model

@@ -36,36 +36,33 @@ class RefusedError(Exception):
 
 def fault(error: Exception, entry: Entry, endpoint: str, cache: str) -> DownloadError:
     """The error to show for what was raised. UnreachableError where another network or another time would do."""
-    kind, text = (
-        _refused(error, entry, endpoint)
-        if isinstance(error, RefusedError)
-        else _failed(list(_chain(error)), endpoint, cache)
-    )
+    if isinstance(error, RefusedError):
+        kind, text = _refused(error, entry, endpoint)
+    else:
+        kind, text = _failed(list(_chain(error)), endpoint, cache)
     return kind(f"{entry.name}: cannot download {entry.file}: {text}")
 
 
 def _refused(error: RefusedError, entry: Entry, endpoint: str) -> Fault:
-    status, page, at = error.status, f"{endpoint}/{entry.repo}", entry.revision
-    by_code = {
+    page, at = f"{endpoint}/{entry.repo}", entry.revision
+    answers = {
         "GatedRepo": f"access to {page} is gated; accept its terms there, then set HF_TOKEN to a token of that account",
         "RevisionNotFound": f"{entry.repo} has no revision {at}; correct it in the manifest or after the @",
         "EntryNotFound": f"{entry.repo} has no such file at revision {at}; correct the manifest or the name",
-    }
-    by_status = {
         401: f"{page} does not exist or needs a login (401); check the name, or set HF_TOKEN",
         403: f"your account has no permission to read {page} (403); ask its owner, or set another HF_TOKEN",
         404: f"not found at {page} (404); check repo, revision and file, and HF_ENDPOINT if you set it",
         407: "the proxy wants a login (407); put user:password@ into HTTPS_PROXY",
         429: f"{endpoint} says too many requests (429); wait some minutes, or set HF_TOKEN",
     }
+    text = answers.get(error.headers.get("X-Error-Code", "")) or answers.get(error.status)
     if error.headers.get("X-Error-Message", "").startswith("Invalid cred"):
         text = f"{endpoint} does not accept your token (401); renew HF_TOKEN or `hf auth login`, or unset it"
-    elif status >= 500:
-        text = f"{endpoint} has a fault of its own (HTTP {status}); try again later"
-    else:
-        other = f"{endpoint} answered HTTP {status}; check HF_ENDPOINT and the proxy settings"
-        text = by_code.get(error.headers.get("X-Error-Code", "")) or by_status.get(status, other)
-    return (UnreachableError if status in (407, 429) or status >= 500 else DownloadError), text
+    elif error.status >= 500:
+        text = f"{endpoint} has a fault of its own (HTTP {error.status}); try again later"
+    passing = error.status in (407, 429) or error.status >= 500
+    other = f"{endpoint} answered HTTP {error.status}; check HF_ENDPOINT and the proxy settings"
+    return (UnreachableError if passing else DownloadError), text or other
 
 
 def _failed(chain: list[BaseException], endpoint: str, cache: str) -> Fault:

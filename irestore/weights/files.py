@@ -1,21 +1,27 @@
 """Files -> tensors -> a network, strictly: none lacks or is left over, shapes and types fit, and nothing is NaN.
 
-This imports torch; whoever has not decided to compute imports `irestore.weights`, which brings it late.
+Also from a checkpoint to a file that says what it is. This imports torch; `irestore.weights` brings it late.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from irestore import models
-from irestore.errors import WeightsError
+from irestore.errors import UsageError, WeightsError
+from irestore.models.deduce import Deduced, deduce
 from irestore.models.network import Network
 from irestore.weights.manifest import Entry
-from irestore.weights.own import describe, readable
+from irestore.weights.own import METADATA, describe, from_file, metadata, readable
+from irestore.weights.paths import replacing
+
+WRAPPERS = ("params_ema", "params", "state_dict")  # of a checkpoint's tensors, the best first
 
 
 def read(entry: Entry, path: Path, device: torch.device | str = "cpu") -> Network:
@@ -80,3 +86,71 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
 def _some(keys: Iterable[str]) -> str:
     first, *more = sorted(keys)
     return ", ".join([first, *more[:2]]) + (f" and {len(more) - 2} more" if len(more) > 2 else "")
+
+
+def convert(source: Path, target: Path, *, config: Mapping[str, Any], task: str | None = None) -> Entry:
+    """Write `target`, whole or not at all, from a checkpoint of traiNNer-redux, BasicSR or the official i-LN.
+
+    Returns the entry that loads it. `config` is what shapes cannot tell. Raises WeightsError for another checkpoint,
+    UsageError that lists what `config` still has to say.
+    """
+    try:
+        return _convert(source, target, config, task)
+    except MemoryError as error:
+        raise WeightsError(f"{source}: there is not enough memory to import it") from error
+    except OSError as error:
+        raise WeightsError(f"{target}: cannot write: {error.strerror}") from error
+
+
+def _convert(source: Path, target: Path, config: Mapping[str, Any], task: str | None) -> Entry:
+    state = checkpoint(source)
+    found = _network(source, state)
+    unsaid = [f"--config {key}=... ({meaning})" for key, meaning in found.missing.items() if key not in config]
+    if unsaid:
+        raise UsageError(f"{source}: its shapes do not tell all about the network; add {' and '.join(unsaid)}")
+    full = {**found.config, **config}
+    model = filled(found.architecture, full, models.rename(found.dialect, state), str(source))
+    task = task or ("sr" if model.scale > 1 else None)
+    if task is None:
+        raise UsageError(f"{source}: keeps the size of a picture; say with --task what it does")
+    full["upscale"] = model.scale
+    said = {"architecture": found.architecture, "config": full, "dialect": None, "task": task}
+    state = {key: value.contiguous() for key, value in model.state_dict().items()}
+    with replacing(target) as file:
+        file.write(save(state, metadata={METADATA: json.dumps(said)}))
+    return from_file(target)
+
+
+def _network(source: Path, state: Mapping[str, Tensor]) -> Deduced:
+    """Which network it is: what a safetensors file says of itself, else what shapes tell."""
+    said = metadata(source) if source.suffix == ".safetensors" else {}
+    if "architecture" in said:
+        return Deduced(said["architecture"], said.get("dialect"), said.get("config", {}), {})
+    try:
+        return deduce({key: tuple(value.shape) for key, value in state.items()})
+    except ValueError as error:
+        raise WeightsError(f"{source}: cannot import: {error}") from error
+
+
+def checkpoint(path: Path) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors` or `.pth` file; PyTorch's restricted reader of pickles runs nothing.
+
+    Raises WeightsError.
+    """
+    with readable(path):
+        try:
+            safe = path.suffix == ".safetensors"
+            state: Any = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+        except (FileNotFoundError, PermissionError, MemoryError, SafetensorError):
+            raise
+        except Exception as error:  # UnpicklingError, and whatever a malformed file leads the unpickler to
+            raise WeightsError(
+                f"{path}: damaged, no checkpoint, or holds more than tensors and could run code; refused, unrun"
+            ) from error
+    for wrapper in WRAPPERS:
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+            break
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path}: holds no table of tensors, nor one under {', '.join(WRAPPERS)}; not imported")
+    return {str(key).removeprefix("module."): value for key, value in state.items()}

@@ -54,24 +54,24 @@ def pin(entry: Entry, *, offline: bool = False) -> Entry:
             f"{entry.name}: offline, and only the Hub knows what {entry.revision!r} is; write @COMMIT"
         )
     with _explained(entry):
-        return replace(entry, revision=transfer.head(entry).commit)
+        return replace(entry, revision=transfer.head(entry)[0])
 
 
 def download(entry: Entry) -> Path:
     """The entry's file, fetched into the Hub cache, unverified. Raises DownloadError (UnreachableError)."""
     with _explained(entry):
-        told = transfer.head(entry)
-        if told.commit != entry.revision:
+        commit, etag, size = transfer.head(entry)
+        if commit != entry.revision:
             raise NotAHubError
-        blob, path = _repo_folder(entry) / "blobs" / told.etag, _snapshot(entry)
-        if not (blob.is_file() and sha256(blob) == told.etag):  # another revision may have brought it
+        blob, path = _repo_folder(entry) / "blobs" / etag, _snapshot(entry)
+        if not (blob.is_file() and sha256(blob) == etag):  # another revision may have brought it
             with replacing(blob) as file:
-                if told.size > (free := shutil.disk_usage(blob.parent).free):
+                if size > (free := shutil.disk_usage(blob.parent).free):
                     raise DownloadError(
-                        f"{entry.name}: the disk is full at {cache()}: {told.size:,} bytes are needed and {free:,} are "
+                        f"{entry.name}: the disk is full at {cache()}: {size:,} bytes are needed and {free:,} are "
                         "free; make room, or set HF_HUB_CACHE to a folder on another disk"
                     )
-                transfer.fetch(entry, told.size, file)
+                transfer.fetch(entry, size, file)
         path.parent.mkdir(parents=True, exist_ok=True)
         link = path.with_name(f".{secrets.token_hex(8)}.link")
         try:

@@ -4,7 +4,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +25,21 @@ class Entry:
 
     name: str
     description: str = ""
-    task: str  # one of TASKS
-    scale: int  # 1 where the size stays
+    task: str = ""  # one of TASKS; "" like the next ones only for a file that says it itself (see `own.describe`)
+    scale: int = 0  # 1 where the size stays
     repo: str | None = None  # owner/name on the Hub
     revision: str | None = None  # commit, 40 hex digits
     file: str  # path inside the repository, inside irestore/bundled, or inside `folder`
-    sha256: str | None  # None only for files that no manifest names
+    sha256: str | None = None  # None only for files that no manifest names
     size_bytes: int | None = None
     parameters: int | None = None
-    licence: str
+    licence: str = ""
     source: str = ""
     training_data: str = ""
     citation: str = ""
-    architecture: str  # "" only for a file that says it itself (see `own.describe`)
+    architecture: str = ""
     dialect: str | None = None  # spelling of its tensors, see models.rename
-    config: Mapping[str, Any]
+    config: Mapping[str, Any] = field(default_factory=dict)
     bundled: bool = False
     folder: Path | None = None  # of a local file
 
@@ -56,7 +56,7 @@ class Entry:
         return "with irestore" if self.bundled else str((self.folder or Path()) / self.file)
 
 
-# What each key of a `[[model]]` table must look like. Keys of Entry without a default are required, and so is a source.
+# What each key of a `[[model]]` table must look like.
 TYPES: dict[str, type] = {
     "scale": int, "size_bytes": int, "parameters": int, "bundled": bool, "config": dict,
 }  # fmt: skip
@@ -67,7 +67,8 @@ PATTERNS = {
     "sha256": (SHA256, "the 64 hex digits that sha256sum prints"),
     "task": (re.compile("|".join(TASKS)), "one of " + ", ".join(TASKS)),
 }
-KEYS = {f.name: f for f in fields(Entry) if f.name != "folder"}
+KEYS = [f.name for f in fields(Entry) if f.name != "folder"]
+REQUIRED = ("name", "task", "scale", "architecture", "config", "file", "sha256", "licence")
 
 
 def entries(manifests: Iterable[Path | str] = ()) -> tuple[Entry, ...]:
@@ -133,14 +134,10 @@ def read(path: Path) -> tuple[Entry, ...]:
     models = table.get("model", [])
     if set(table) - {"model"} or not isinstance(models, list) or not all(isinstance(m, dict) for m in models):
         raise ManifestError(f"{path}: a manifest holds [[model]] tables and nothing else")
-    return tuple(_entry(model, path) for model in models)
-
-
-def _entry(model: dict[str, Any], path: Path) -> Entry:
-    where = f"{path}: model {model.get('name', '(without a name)')!r}"
-    if problem := _problem(model):
-        raise ManifestError(f"{where}: {problem}")
-    return Entry(**model, folder=None if model.get("repo") or model.get("bundled") else path.parent)
+    for model in models:
+        if problem := _problem(model):
+            raise ManifestError(f"{path}: model {model.get('name', '(without a name)')!r}: {problem}")
+    return tuple(Entry(**m, folder=None if "repo" in m or m.get("bundled") else path.parent) for m in models)
 
 
 def _problem(model: dict[str, Any]) -> str | None:
@@ -155,8 +152,7 @@ def _problem(model: dict[str, Any]) -> str | None:
         pattern, meaning = PATTERNS.get(key, (None, ""))
         if pattern and not pattern.fullmatch(model[key]):
             return f"{key} = {model[key]!r} must be {meaning}"
-    required = [key for key, f in KEYS.items() if f.default is MISSING and f.default_factory is MISSING]
-    for key in (*required, *(["revision"] if "repo" in model else [])):
+    for key in (*REQUIRED, *(["revision"] if "repo" in model else [])):
         if key not in model:
             return f"the key {key!r} is missing"
     if "repo" in model and model.get("bundled"):

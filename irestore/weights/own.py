@@ -23,9 +23,8 @@ def from_file(path: Path | str, *, architecture: str | None = None, config: Mapp
     """
     path = Path(path)
     given = Entry(
-        name=path.stem, task="", scale=0, architecture=architecture or "", config=config or {}, file=path.name,
-        sha256=None, licence="", folder=path.parent,
-    )  # fmt: skip
+        name=path.stem, file=path.name, folder=path.parent, architecture=architecture or "", config=config or {}
+    )
     return describe(given, path)
 
 
@@ -43,10 +42,10 @@ def from_hub(reference: str, *, architecture: str | None = None, config: Mapping
         raise UsageError(
             f"{reference!r}: add @ and the commit (40 hex digits), so that the file cannot change unnoticed"
         )
-    upscale = (config or {}).get("upscale")
+    scale = (config or {}).get("upscale")
     return Entry(
-        name=Path(file).stem, task="", scale=upscale if isinstance(upscale, int) else 0, config=config or {}, file=file,
-        architecture=architecture or "", sha256=None, licence="", repo=f"{owner}/{repo}", revision=revision,
+        name=Path(file).stem, file=file, repo=f"{owner}/{repo}", revision=revision,
+        scale=scale if isinstance(scale, int) else 0, architecture=architecture or "", config=config or {},
     )  # fmt: skip
 
 
@@ -102,7 +101,7 @@ def readable(path: Path) -> Iterator[None]:
         text = f"is not a safetensors file ({error}); get it again"
         if start.startswith((b"PK", b"\x80")):
             text = (
-                "is a pickle, which could run code, and not loaded; name it .pth and: irestore models import FILE.pth"
+                "is a pickle, which could run code, and not loaded; convert it, named .pth, by `irestore models import`"
             )
         elif start.startswith(b"<"):
             text = "is a web page, not a safetensors file; download the file itself"

@@ -137,7 +137,7 @@ def test_mistakes_are_one_line_with_their_exit_code(tmp_path, capsys):
         (["download"], 2, "name the models to download, or give --all"),
         (["download", "--all", "heart-x2"], 2, "name the models to download, or give --all"),
         (["info", "hart-x2"], 3, "did you mean heart-x2"),
-        (["verify", "heart-x2"], 3, "heart-x2: missing or not what the manifest promises"),
+        (["verify", "heart-x2"], 3, "heart-x2: missing, or does not match the sha256 in the manifest"),
         (["path", "heart-x2"], 3, "irestore models download heart-x2"),
         (["list", "--manifest", str(tmp_path / "none.toml")], 3, "none.toml: cannot read the manifest"),
     ):

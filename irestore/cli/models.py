@@ -22,18 +22,13 @@ def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -
 
 
 manifest_option = click.option(
-    "--manifest",
-    multiple=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    envvar="IRESTORE_MANIFEST",
+    "--manifest", multiple=True, type=click.Path(dir_okay=False, path_type=Path), envvar="IRESTORE_MANIFEST",
     help="Add the models of this weights.toml. May be repeated.",
-)
+)  # fmt: skip
 model_dir_option = click.option(
-    "--model-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    envvar="IRESTORE_MODEL_DIR",
+    "--model-dir", type=click.Path(file_okay=False, path_type=Path), envvar="IRESTORE_MODEL_DIR",
     help="Look for weights in this flat folder first: for machines without a connection.",
-)
+)  # fmt: skip
 
 
 class _ListByDefault(click.Group):
@@ -110,7 +105,9 @@ def verify(names: tuple[str, ...], manifest: tuple[Path, ...], model_dir: Path |
         wrong += [entry.name] if result != "ok" else []
     if wrong:
         fix = f"irestore models rm {wrong[0]} && irestore models download {wrong[0]}"
-        raise WeightsError(f"{', '.join(wrong)}: missing or not what the manifest promises; get it again: {fix}")
+        raise WeightsError(
+            f"{', '.join(wrong)}: missing, or does not match the sha256 in the manifest; get it again: {fix}"
+        )
 
 
 @models.command()

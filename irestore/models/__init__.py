@@ -14,19 +14,19 @@ from irestore.models.heart import Heart
 from irestore.models.network import Network
 from irestore.models.unet import UNet
 
-ARCHITECTURES: dict[str, type[Heart] | type[HAT] | type[UNet]] = {"heart": Heart, "hat-iln": HAT, "unet": UNet}
+# Name: a Network whose `Config`, a dataclass, is all that its constructor takes.
+ARCHITECTURES: dict[str, Any] = {"heart": Heart, "hat-iln": HAT, "unet": UNet}
 
 # Upstream's configurations also say how to train, or name the only value that there is.
 WITHOUT_EFFECT: dict[str, object] = {"patch_size": 1, "ape": False, "norm_layer": None}
 TRAINING_ONLY = {"drop_rate", "attn_drop_rate", "drop_path_rate", "use_checkpoint"}
 
-
-# No published network is near any of these. A config may come from a file that is out to keep us busy.
+# No published network is near these. A config may come from a file that is out to keep us busy.
 MOST: dict[str, float] = {"embed_dim": 2048, "window_size": 64, "rib_n_freqs": 32, "overlap_ratio": 1, "depths": 128}
 MOST_OTHERS = 4096
 MOST_LEVELS = 64  # length of a list
 MOST_PARAMETERS = 500_000_000
-MOST_PIXELS = 2048  # side of what the sides of pictures must be multiples of
+MOST_PIXELS = 2048  # of `Network.window`
 
 
 def build(architecture: str, config: Mapping[str, Any], check: Callable[[Network], None] | None = None) -> Network:
@@ -40,7 +40,7 @@ def build(architecture: str, config: Mapping[str, Any], check: Callable[[Network
     network = ARCHITECTURES[architecture]
     values = _checked(architecture, network.Config, config)
     try:
-        settings: Any = network.Config(**values)
+        settings = network.Config(**values)
         if _is_large(vars(settings)):
             with torch.device("meta"):
                 sketch = network(settings)
@@ -49,7 +49,7 @@ def build(architecture: str, config: Mapping[str, Any], check: Callable[[Network
                 raise ValueError(f"the config makes {count:,} parameters, more than {MOST_PARAMETERS:,}")
             if check is not None:
                 check(sketch)
-        model = network(settings)
+        model: Network = network(settings)
         if model.window > MOST_PIXELS:
             raise ValueError(f"the config makes windows of {model.window} pixels, more than {MOST_PIXELS}")
     except (ValueError, TypeError, ArithmeticError, RuntimeError, MemoryError) as error:
@@ -65,10 +65,10 @@ def _checked(architecture: str, kind: type, config: Mapping[str, Any]) -> dict[s
             values[key] = tuple(value) if isinstance(value, list) else value
             if not suits(values[key], known[key]):
                 raise WeightsError(
-                    f"{architecture}: {key} = {value!r} is of the wrong type: must be {told(known[key])}"
+                    f"{architecture}: {key} = {repr(value)[:80]} is of the wrong type: must be {told(known[key])}"
                 )
             if problem := _excess(key, values[key]):
-                raise WeightsError(f"{architecture}: {key} = {str(value)[:80]} {problem}")
+                raise WeightsError(f"{architecture}: {key} = {repr(value)[:80]} is out of range: {problem}")
         elif key in WITHOUT_EFFECT and value != WITHOUT_EFFECT[key]:
             raise WeightsError(f"{architecture}: {key} = {value!r} is not supported, only {WITHOUT_EFFECT[key]!r}")
         elif key not in WITHOUT_EFFECT and key not in TRAINING_ONLY:
@@ -77,21 +77,24 @@ def _checked(architecture: str, kind: type, config: Mapping[str, Any]) -> dict[s
 
 
 def _excess(key: str, value: object) -> str | None:
-    """What no sane network has, in words; None where the value is sane."""
-    numbers = [item for item in (value if isinstance(value, tuple) else (value,)) if isinstance(item, (int, float))]
-    most = MOST.get(key, MOST_OTHERS)
+    """The limit that a config's value exceeds, in words; None where it exceeds none."""
+    numbers, most = _numbers(value), MOST.get(key, MOST_OTHERS)
     if len(numbers) > MOST_LEVELS:
-        return f"has more than {MOST_LEVELS} numbers"
-    if not all(abs(number) <= most for number in numbers) or (key == "depths" and sum(numbers) > most):  # NaN too
-        return f"is more than {most:g}" + (" in all" if key == "depths" else "")
-    return None
+        return f"at most {MOST_LEVELS} numbers"
+    if not all(abs(number) <= most for number in numbers):  # NaN too
+        return f"at most {most:g}"
+    return f"at most {most:g} in all" if key == "depths" and sum(numbers) > most else None
+
+
+def _numbers(value: object) -> list[float]:
+    return [item for item in (value if isinstance(value, tuple) else (value,)) if isinstance(item, (int, float))]
 
 
 def _is_large(values: Mapping[str, Any]) -> bool:
     """Whether building it can take more than a second or two."""
-    numbers = [n for v in values.values() for n in (v if isinstance(v, tuple) else (v,)) if isinstance(n, (int, float))]
-    blocks, widest = sum(values["depths"]), max(numbers, default=0)
-    return bool(blocks * widest**2 > 4_000_000 or values["window_size"] > 32 or values["mlp_ratio"] > 8)
+    widest = max(number for value in (0, *values.values()) for number in _numbers(value))
+    blocks = sum(_numbers(values.get("depths", 1)))
+    return bool(blocks * widest**2 > 4_000_000 or values.get("window_size", 0) > 32 or values.get("mlp_ratio", 0) > 8)
 
 
 def suits(value: object, hint: Any) -> bool:

@@ -76,8 +76,6 @@ def _failed(chain: list[BaseException], endpoint: str, cache: str) -> Fault:
     if "NotAHubError" in names:
         why = "does the network want a login in the browser, or is HF_ENDPOINT wrong?"
         return UnreachableError, f"{endpoint} answers, but not as a Hub does; {why}"
-    if "ProxyError" in names:
-        return UnreachableError, f"no way{_proxy(endpoint)} ({last}); check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
     if "SSLError" in names or "certificate" in text:
         remedy = "check the clock, or set SSL_CERT_FILE and REQUESTS_CA_BUNDLE to your proxy's certificates"
         return UnreachableError, f"the TLS certificate of {endpoint} is not trusted ({last}); {remedy}"
@@ -85,7 +83,7 @@ def _failed(chain: list[BaseException], endpoint: str, cache: str) -> Fault:
         return UnreachableError, f"{endpoint} does not answer in time ({last}); try again, or on another network"
     if names & CUT:
         return UnreachableError, f"the connection to {endpoint} was cut before the whole file had come; try again"
-    if names & {"ConnectError", "ConnectionError", "gaierror"}:
+    if names & {"ConnectError", "ConnectionError", "gaierror", "ProxyError"}:
         remedy = "check the connection, HTTPS_PROXY and HF_ENDPOINT"
         return UnreachableError, f"cannot reach {endpoint}{_proxy(endpoint)} ({last}); {remedy}"
     if codes & NOT_WRITABLE:

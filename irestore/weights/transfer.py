@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -53,9 +54,9 @@ def head(entry: Entry) -> tuple[str, str, int]:
 def fetch(entry: Entry, size: int, file: BinaryIO) -> None:
     """Write the entry's `size` bytes to `file`. Raises as `head`, CutError, and DownloadError where more comes."""
     pace = _Pace(float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or SPAN_SECONDS))
-    wait = 0.1 if sys.stderr.isatty() else 5  # a log is told of what takes long, be it that nothing comes
+    pause = 0.1 if sys.stderr.isatty() else 5  # a log is told of what takes long, be it that nothing comes
     with tqdm(
-        total=size, desc=entry.name, unit="B", unit_scale=True, mininterval=wait, miniters=0, delay=wait,
+        total=size, desc=entry.name, unit="B", unit_scale=True, mininterval=pause, miniters=0, delay=pause,
         disable=bool(_client().constants.HF_HUB_DISABLE_PROGRESS_BARS),
     ) as bar:  # fmt: skip
 
@@ -122,23 +123,18 @@ def watched(call: Callable[[], T], check: Callable[[], object]) -> T:
     The client's own timeouts hold for each address and each read, and not for the look-up of a name: all in all a
     request can take minutes, or for ever.
     """
-    results: list[T] = []
-    errors: list[BaseException] = []
+    future: Future[T] = Future()
 
     def work() -> None:
         try:
-            results.append(call())
+            future.set_result(call())
         except BaseException as error:  # handed to the caller's thread
-            errors.append(error)
+            future.set_exception(error)
 
-    thread = threading.Thread(target=work, daemon=True, name="irestore-hub")
-    thread.start()
-    while thread.is_alive():
+    threading.Thread(target=work, daemon=True, name="irestore-hub").start()
+    while not wait([future], 0.1).done:
         check()
-        thread.join(0.1)
-    if errors:
-        raise errors[0]
-    return results[0]
+    return future.result()
 
 
 @contextmanager

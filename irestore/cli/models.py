@@ -51,7 +51,7 @@ def list_(as_json: bool, manifest: tuple[Path, ...], model_dir: Path | None) -> 
     """List every model: what it is for, its size and licence, and whether it is on this machine."""
     known = weights.entries(manifest)
     if as_json:
-        click.echo(json.dumps([_facts(entry, model_dir) for entry in known], indent=2))
+        click.echo(json.dumps([_facts(entry, model_dir) for entry in known], indent=2, default=str))
         return
     rows = [("NAME", "TASK", "SCALE", "SIZE", "LICENCE", "STATE", "FROM")]
     for entry in known:
@@ -105,9 +105,7 @@ def verify(names: tuple[str, ...], manifest: tuple[Path, ...], model_dir: Path |
         wrong += [entry.name] if result != "ok" else []
     if wrong:
         fix = f"irestore models rm {wrong[0]} && irestore models download {wrong[0]}"
-        raise WeightsError(
-            f"{', '.join(wrong)}: missing, or does not match the sha256 in the manifest; get it again: {fix}"
-        )
+        raise WeightsError(f"{', '.join(wrong)}: missing or not as the manifest says; get it again: {fix}")
 
 
 @models.command()
@@ -118,9 +116,7 @@ def rm(names: tuple[str, ...], manifest: tuple[Path, ...]) -> None:
     known = weights.entries(manifest)
     for entry in [weights.find(name, known) for name in names]:
         if entry.repo is None:
-            raise UsageError(
-                f"{entry.name}: is {entry.origin}, not in the Hub cache; only what was downloaded is removed"
-            )
+            raise UsageError(f"{entry.name}: is {entry.origin}, not in the Hub cache; rm deletes downloads only")
         freed = weights.remove(entry)
         click.echo(f"{entry.name}: " + (f"{_size(freed, freed)} freed" if freed else "was not in the cache"), err=True)
 
@@ -134,7 +130,7 @@ def info(name: str, as_json: bool, manifest: tuple[Path, ...], model_dir: Path |
     """Show everything that is known about a model: source, training data, licence, citation, config."""
     facts = _facts(weights.find(name, weights.entries(manifest)), model_dir)
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        click.echo(json.dumps(facts, indent=2, default=str))
         return
     config = facts.pop("config")
     for key, value in facts.items():
@@ -142,7 +138,7 @@ def info(name: str, as_json: bool, manifest: tuple[Path, ...], model_dir: Path |
             click.echo(f"{key.replace('_', ' ') + ':':16}{value}")
     click.echo("config:")
     for key, value in config.items():
-        click.echo(f"  {key} = {json.dumps(value)}")
+        click.echo(f"  {key} = {json.dumps(value, default=str)}")
 
 
 @models.command("import")

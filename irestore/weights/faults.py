@@ -4,7 +4,7 @@ The Hub client moved from requests to httpx to httpx2, so transport errors are k
 """
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -39,7 +39,7 @@ def fault(error: Exception, entry: Entry, endpoint: str, cache: str) -> Download
     if isinstance(error, RefusedError):
         kind, text = _refused(error, entry, endpoint)
     else:
-        kind, text = _failed(list(_chain(error)), endpoint, cache)
+        kind, text = _failed(error, endpoint, cache)
     return kind(f"{entry.name}: cannot download {entry.file}: {text}")
 
 
@@ -65,8 +65,11 @@ def _refused(error: RefusedError, entry: Entry, endpoint: str) -> Fault:
     return (UnreachableError if passing else DownloadError), text or other
 
 
-def _failed(chain: list[BaseException], endpoint: str, cache: str) -> Fault:
+def _failed(error: BaseException, endpoint: str, cache: str) -> Fault:
     """There was no answer, or what came could not be kept."""
+    chain = [error]  # and what led to it
+    while cause := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(cause)
     names = {cls.__name__ for error in chain for cls in type(error).__mro__}
     codes = {error.errno for error in chain if isinstance(error, OSError)}
     said = [str(error).strip() for error in chain if str(error).strip()]
@@ -89,13 +92,6 @@ def _failed(chain: list[BaseException], endpoint: str, cache: str) -> Fault:
     if codes & NOT_WRITABLE:
         return DownloadError, f"the cache {cache} is not writable; set HF_HUB_CACHE to a folder of yours"
     return DownloadError, f"{type(chain[0]).__name__}: {last}"
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what led to it."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _proxy(endpoint: str) -> str:

@@ -4,7 +4,7 @@ Also from a checkpoint to a file that says what it is. This imports torch; `ires
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +27,14 @@ WRAPPERS = ("params_ema", "params", "state_dict")  # of a checkpoint's tensors, 
 def read(entry: Entry, path: Path, device: torch.device | str = "cpu") -> Network:
     """The model in eval mode, float32, on `device`, from the entry's verified file. Raises WeightsError."""
     entry = describe(entry, path)
-    state = models.rename(entry.dialect, tensors(path))
+    with readable(path):
+        state = models.rename(entry.dialect, load_file(path))
     model = filled(entry.architecture, entry.config, state, entry.name)
     if model.scale != entry.scale:
         raise WeightsError(
             f"{entry.name}: the network enlarges {model.scale} times, not {entry.scale} as its entry says"
         )
     return model.eval().requires_grad_(False).to(device)
-
-
-def tensors(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a safetensors file, on the CPU. Raises WeightsError; nothing in the file is ever run."""
-    with readable(path):
-        return load_file(path)
 
 
 def filled(architecture: str, config: Mapping[str, Any], state: Mapping[str, Tensor], name: str) -> Network:
@@ -52,14 +47,11 @@ def filled(architecture: str, config: Mapping[str, Any], state: Mapping[str, Ten
 def check(model: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     """Raises WeightsError where names, shapes or types of the tensors are not the model's."""
     own = model.state_dict()
-    for problem, keys in (
-        ("lacks", own.keys() - state.keys()),
-        ("has, but the network has not,", state.keys() - own.keys()),
-    ):
+    lacking, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    for problem, keys in (("lacks", lacking), ("has, but the network has not,", extra)):
         if keys:
-            raise WeightsError(
-                f"{name}: the file {problem} {_some(keys)}; is the architecture or the config another one?"
-            )
+            named = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+            raise WeightsError(f"{name}: the file {problem} {named}; is the architecture or the config another one?")
     floats = (torch.float32, torch.float16, torch.bfloat16)
     for key, tensor in state.items():
         if tensor.shape != own[key].shape:
@@ -83,11 +75,6 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     model.load_state_dict(dict(state))
 
 
-def _some(keys: Iterable[str]) -> str:
-    first, *more = sorted(keys)
-    return ", ".join([first, *more[:2]]) + (f" and {len(more) - 2} more" if len(more) > 2 else "")
-
-
 def convert(source: Path, target: Path, *, config: Mapping[str, Any], task: str | None = None) -> Entry:
     """Write `target`, whole or not at all, from a checkpoint of traiNNer-redux, BasicSR or the official i-LN.
 
@@ -95,30 +82,26 @@ def convert(source: Path, target: Path, *, config: Mapping[str, Any], task: str 
     UsageError that lists what `config` still has to say.
     """
     try:
-        return _convert(source, target, config, task)
+        state = checkpoint(source)
+        found = _network(source, state)
+        unsaid = [f"--config {key}=... ({meaning})" for key, meaning in found.missing.items() if key not in config]
+        if unsaid:
+            raise UsageError(f"{source}: its shapes do not tell all about the network; add {' and '.join(unsaid)}")
+        full = {**found.config, **config}
+        model = filled(found.architecture, full, models.rename(found.dialect, state), str(source))
+        task = task or ("sr" if model.scale > 1 else None)
+        if task is None:
+            raise UsageError(f"{source}: keeps the size of a picture; say with --task what it does")
+        full["upscale"] = model.scale
+        said = {"architecture": found.architecture, "config": full, "dialect": None, "task": task}
+        state = {key: value.contiguous() for key, value in model.state_dict().items()}
+        with replacing(target) as file:
+            file.write(save(state, metadata={METADATA: json.dumps(said)}))
+        return from_file(target)
     except MemoryError as error:
         raise WeightsError(f"{source}: there is not enough memory to import it") from error
     except OSError as error:
         raise WeightsError(f"{target}: cannot write: {error.strerror}") from error
-
-
-def _convert(source: Path, target: Path, config: Mapping[str, Any], task: str | None) -> Entry:
-    state = checkpoint(source)
-    found = _network(source, state)
-    unsaid = [f"--config {key}=... ({meaning})" for key, meaning in found.missing.items() if key not in config]
-    if unsaid:
-        raise UsageError(f"{source}: its shapes do not tell all about the network; add {' and '.join(unsaid)}")
-    full = {**found.config, **config}
-    model = filled(found.architecture, full, models.rename(found.dialect, state), str(source))
-    task = task or ("sr" if model.scale > 1 else None)
-    if task is None:
-        raise UsageError(f"{source}: keeps the size of a picture; say with --task what it does")
-    full["upscale"] = model.scale
-    said = {"architecture": found.architecture, "config": full, "dialect": None, "task": task}
-    state = {key: value.contiguous() for key, value in model.state_dict().items()}
-    with replacing(target) as file:
-        file.write(save(state, metadata={METADATA: json.dumps(said)}))
-    return from_file(target)
 
 
 def _network(source: Path, state: Mapping[str, Tensor]) -> Deduced:

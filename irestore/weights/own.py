@@ -121,7 +121,12 @@ def parse_config(items: Iterable[str]) -> dict[str, Any]:
     for item in items:
         key, equals, value = item.partition("=")
         try:
-            config |= {key.strip(): _value(value)} if equals else _table(Path(item))
+            if equals:
+                config[key.strip()] = _value(value)
+            elif isinstance(table := (tomllib if key.endswith(".toml") else json).loads(small_text(Path(item))), dict):
+                config |= table
+            else:
+                raise ValueError("it holds no table of keys and values")
         except RecursionError as error:
             raise UsageError(f"--config {key}: its values are nested too deeply") from error
         except (OSError, ValueError) as error:
@@ -136,10 +141,3 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _table(path: Path) -> dict[str, Any]:
-    table = (tomllib.loads if path.suffix == ".toml" else json.loads)(small_text(path))
-    if not isinstance(table, dict):
-        raise ValueError("it holds no table of keys and values")
-    return table

@@ -2,6 +2,7 @@
 
 Proxies, certificates, token and addresses are the Hub client's own; the transfer is ours: the client resumes one for as
 long as each try brings some bytes, makes a path of any ETag, and cannot be stopped.
+Slow to import: only hub.py does it, when something is fetched.
 """
 
 import os
@@ -15,6 +16,8 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urljoin, urlsplit
 
+import huggingface_hub.constants
+import huggingface_hub.utils
 from tqdm import tqdm
 
 from irestore import __version__
@@ -23,6 +26,7 @@ from irestore.weights.faults import CutError, NotAHubError, RefusedError
 from irestore.weights.manifest import PINNED, Entry
 
 T = TypeVar("T")
+CLIENT: Any = huggingface_hub  # its utils do not say what they export
 
 REACH_SECONDS = 6.0  # the Hub answers a HEAD in well under one; HF_HUB_ETAG_TIMEOUT overrides
 SPAN_SECONDS = 10.0  # in so many seconds at least SPAN_BYTES must come; HF_HUB_DOWNLOAD_TIMEOUT overrides
@@ -57,7 +61,7 @@ def fetch(entry: Entry, size: int, file: BinaryIO) -> None:
     pause = 0.1 if sys.stderr.isatty() else 5  # a log is told of what takes long, be it that nothing comes
     with tqdm(
         total=size, desc=entry.name, unit="B", unit_scale=True, mininterval=pause, miniters=0, delay=pause,
-        disable=bool(_client().constants.HF_HUB_DISABLE_PROGRESS_BARS),
+        disable=bool(CLIENT.constants.HF_HUB_DISABLE_PROGRESS_BARS),
     ) as bar:  # fmt: skip
 
         def check() -> None:
@@ -146,13 +150,12 @@ def _request(
     A GET goes where the Hub says, without the token if that is another host; a HEAD stays at the Hub. The session is
     httpx's or, before huggingface_hub 1.0, requests'.
     """
-    client = _client()
-    session, options = client.utils.get_session(), {"timeout": seconds, "follow_redirects": False}
+    session, options = CLIENT.utils.get_session(), {"timeout": seconds, "follow_redirects": False}
     ask = session.stream
     if not callable(ask):  # it is a setting of requests
         ask, options = session.request, {"timeout": seconds, "allow_redirects": False, "stream": True}
-    url = client.hf_hub_url(str(entry.repo), entry.file, revision=entry.revision)
-    headers = client.utils.build_hf_headers(library_name="irestore", library_version=__version__)
+    url = CLIENT.hf_hub_url(str(entry.repo), entry.file, revision=entry.revision)
+    headers = CLIENT.utils.build_hf_headers(library_name="irestore", library_version=__version__)
     headers |= {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     for _ in range(6):
         with ask(method, url, headers=headers, **options) as answer:
@@ -166,10 +169,3 @@ def _request(
         if urlsplit(here)[:2] != urlsplit(url)[:2]:
             headers.pop("authorization", None)
     raise NotAHubError
-
-
-def _client() -> Any:
-    import huggingface_hub.constants
-    import huggingface_hub.utils
-
-    return huggingface_hub

@@ -116,6 +116,17 @@ def stalled(request: Request, hub: Hub) -> None:
     time.sleep(60)
 
 
+def cut_resumable(request: Request, hub: Hub) -> None:
+    """At most 10 MB of what was asked for, and then the connection closes."""
+    start = int(request.headers.get("Range", "bytes=0-")[6:-1])
+    body = hub.content[start:][:10_000_000]
+    if request.command == "HEAD":
+        return good(request, hub)
+    request.close_connection = True
+    part = {"Content-Range": f"bytes {start}-{len(hub.content) - 1}/{len(hub.content)}"} if start else {}
+    request.reply(206 if start else 200, hub.headers() | part, body, length=len(hub.content) - start)
+
+
 def cut(request: Request, hub: Hub) -> None:
     """Half of the body, and then the connection closes; a Range is not honoured, as by some proxies."""
     if request.command == "HEAD":
@@ -152,6 +163,42 @@ def portal_body(request: Request, hub: Hub) -> None:
 def understated(request: Request, hub: Hub) -> None:
     """HEAD tells a smaller size than the body has."""
     request.reply(200, hub.headers(), hub.content if request.command == "GET" else hub.content[:1000])
+
+
+def named(etag: str) -> Callable[[Request, Hub], None]:
+    """A good answer with this ETag."""
+    return lambda request, hub: request.reply(200, hub.headers() | {"ETag": f'"{etag}"'}, hub.content)
+
+
+def dripping(request: Request, hub: Hub) -> None:
+    """The body comes one byte at a time, and never a second passes without one."""
+    if request.command == "HEAD":
+        return good(request, hub)
+    request.reply(200, hub.headers(), length=len(hub.content))
+    for byte in hub.content:
+        request.wfile.write(bytes([byte]))
+        request.wfile.flush()
+        time.sleep(0.2)
+
+
+def dripping_headers(request: Request, hub: Hub) -> None:
+    """Always one more header, never the last one."""
+    request.send_response(200)
+    while True:
+        request.send_header("X-More", "x" * 10)
+        request.flush_headers()
+        time.sleep(0.2)
+
+
+def endless(request: Request, hub: Hub) -> None:
+    """A body that goes on for ever, in chunks and so without a length."""
+    if request.command == "HEAD":
+        return good(request, hub)
+    request.send_response(200)
+    request.send_header("Transfer-Encoding", "chunked")
+    request.end_headers()
+    while True:
+        request.wfile.write(b"10000\r\n" + bytes(0x10000) + b"\r\n")
 
 
 def redirect_to(other: Hub) -> Callable[[Request, Hub], None]:

@@ -132,12 +132,20 @@ def test_rm_touches_no_file_of_the_users_own(tmp_path, capsys):
     assert (tmp_path / "own.safetensors").exists()
 
 
+def test_a_config_that_json_cannot_hold_is_shown_all_the_same(tmp_path, capsys):
+    path = manifest(tmp_path / "m.toml", CONTENT)
+    path.write_text(path.read_text().replace("{ upscale = 4 }", "{ upscale = 4, since = 2026-01-02 }"))
+    for arguments in (["info", "toy"], ["info", "toy", "--json"], ["list", "--json"]):
+        assert main(["models", *arguments, "--manifest", str(path)]) == 0
+        assert "2026-01-02" in capsys.readouterr().out
+
+
 def test_mistakes_are_one_line_with_their_exit_code(tmp_path, capsys):
     for arguments, code, message in (
         (["download"], 2, "name the models to download, or give --all"),
         (["download", "--all", "heart-x2"], 2, "name the models to download, or give --all"),
         (["info", "hart-x2"], 3, "did you mean heart-x2"),
-        (["verify", "heart-x2"], 3, "heart-x2: missing or not what the manifest promises"),
+        (["verify", "heart-x2"], 3, "heart-x2: missing or not as the manifest says"),
         (["path", "heart-x2"], 3, "irestore models download heart-x2"),
         (["list", "--manifest", str(tmp_path / "none.toml")], 3, "none.toml: cannot read the manifest"),
     ):

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from irestore import models, weights
 from irestore.errors import DownloadError, ManifestError, UnknownModelError, UnreachableError, UsageError, WeightsError
 from irestore.runner import Settings, restore
-from irestore.weights import verify
 from irestore.weights.manifest import builtin, read
+from irestore.weights.paths import sha256
 
 SMALL = {
     "upscale": 2, "embed_dim": 8, "depths": [1], "num_heads": [2], "window_size": 8, "squeeze_factor": 4,
@@ -71,8 +72,8 @@ def test_the_manifest_that_ships_is_whole_and_builds():
         assert sum(p.numel() for p in model.parameters()) == entry.parameters
         assert set(entry.config) <= {*model.config.__dataclass_fields__}
     assert len(models.build("heart", known["heart-x4-otf-v2"].config).state_dict()) == 748
-    assert weights.choose("sr", 4).name == "heart-x4-otf-v2"
-    assert weights.choose("sr", 2).name == "heart-x2"
+    assert weights.candidates("sr", 4)[0].name == "heart-x4-otf-v2"
+    assert weights.candidates("sr", 2)[0].name == "heart-x2"
     for entry in known.values():
         assert not entry.bundled or weights.intact(weights.locate(entry, offline=True), entry)
 
@@ -100,6 +101,7 @@ REFUSED = {
     "config": ({"config": {"upscale": 2}}, "config.upscale = 2 must be there and equal scale = 4"),
     "name": ({"name": "Toy model"}, "name = 'Toy model' must be"),
     "two sources": ({"bundled": True}, "has a repo or is bundled, not both"),
+    "control characters": ({"citation": "a\\u001b[2Jb"}, "citation = 'a\\x1b[2Jb' must not hold control characters"),
     "taken name": ({"name": "heart-x2"}, "exists already"),
 }
 
@@ -136,10 +138,10 @@ def test_the_users_own_manifest_and_file_are_found_without_options(tmp_path, sta
         folder / "weights.toml", file.read_bytes(), name="mine", scale=2, repo=None, revision=None,
         file="small.safetensors", config=SMALL,
     )  # fmt: skip
-    entry = weights.choose("sr", 2, "mine")
+    (entry,) = weights.candidates("sr", 2, "mine")
     assert weights.load(entry, offline=True).scale == 2
     assert weights.state(entry) == "local"
-    assert weights.choose("sr", 2).name == "heart-x2"  # ours stay the default
+    assert weights.candidates("sr", 2)[0].name == "heart-x2"  # ours stay the default
 
 
 # The choice
@@ -147,19 +149,19 @@ def test_the_users_own_manifest_and_file_are_found_without_options(tmp_path, sta
 
 def test_unknown_names_tasks_and_scales_are_told_with_what_there_is():
     with pytest.raises(UnknownModelError, match="did you mean heart-x2"):
-        weights.choose("sr", 2, "heart-2x")
+        weights.candidates("sr", 2, "heart-2x")
     with pytest.raises(
         UnknownModelError, match="heart-x2' is for sr x2, not for sr x4; for that there is: heart-x4-otf-v2"
     ):
-        weights.choose("sr", 4, "heart-x2")
+        weights.candidates("sr", 4, "heart-x2")
     with pytest.raises(UnknownModelError, match="there is no model for sr x7"):
-        weights.choose("sr", 7)
+        weights.candidates("sr", 7)[0]
 
 
 @pytest.fixture
 def offered(tmp_path, state, monkeypatch) -> list[weights.Entry]:
     """A model on the Hub, and a bundled one."""
-    monkeypatch.setattr("irestore.weights.sources.PACKAGE", tmp_path)
+    monkeypatch.setattr("irestore.weights.local.PACKAGE", tmp_path)
     (tmp_path / "bundled").mkdir()
     spare = local(small(tmp_path / "bundled", state), name="spare", bundled=True)
     return [
@@ -172,7 +174,7 @@ def test_without_a_connection_the_bundled_model_is_used_and_said_unless_a_name_w
     tmp_path, offered, monkeypatch
 ):
 
-    def unreachable(entry, *, force=False):
+    def unreachable(entry):
         raise UnreachableError(f"{entry.name}: cannot reach the Hub")
 
     monkeypatch.setattr("irestore.weights.hub.download", unreachable)
@@ -188,7 +190,7 @@ def test_without_a_connection_the_bundled_model_is_used_and_said_unless_a_name_w
 
 
 def test_another_fault_than_the_connection_is_not_papered_over(offered, monkeypatch):
-    def full(entry, *, force=False):
+    def full(entry):
         raise DownloadError(f"{entry.name}: the disk is full")
 
     monkeypatch.setattr("irestore.weights.hub.download", full)
@@ -204,7 +206,7 @@ def test_a_model_that_is_there_is_used_without_a_warning(offered):
 def test_a_folder_of_files_comes_before_the_cache(tmp_path, state, offered, monkeypatch):
     entry = offered[0]
     file = small(tmp_path, state)
-    entry = replace(entry, sha256=verify.digest(file), file="models/deep/weights.safetensors")
+    entry = replace(entry, sha256=sha256(file), file="models/deep/weights.safetensors")
     shelf = tmp_path / "shelf"
     shelf.mkdir()
     file.rename(shelf / "weights.safetensors")
@@ -212,7 +214,7 @@ def test_a_folder_of_files_comes_before_the_cache(tmp_path, state, offered, monk
     monkeypatch.setenv("IRESTORE_MODEL_DIR", str(shelf))
     assert weights.locate(entry, offline=True) == shelf / "weights.safetensors"
     (shelf / "large.safetensors").write_bytes(b"wrong")  # the model's name comes first
-    with pytest.raises(WeightsError, match=r"large\.safetensors has not the sha256 that the manifest promises"):
+    with pytest.raises(WeightsError, match=r"large\.safetensors does not match the sha256 in the manifest"):
         weights.locate(entry)
     assert (shelf / "large.safetensors").exists()  # a user's own folder is left alone
 
@@ -227,31 +229,20 @@ def test_offline_and_not_here_says_what_to_do(offered):
 # Verification
 
 
-def test_a_verified_file_is_not_read_again_until_it_changes(tmp_path, monkeypatch):
-    file = tmp_path / "file"
-    file.write_bytes(b"content")
-    sha256, read = verify.digest(file), []
-    monkeypatch.setattr(verify, "digest", lambda path, digest=verify.digest: read.append(path) or digest(path))
-    assert verify.matches(file, sha256)
-    assert verify.matches(file, sha256)
-    assert len(read) == 1
-    assert verify.matches(file, sha256, again=True)
-    assert not verify.matches(file, "0" * 64)
-    assert verify.matches(file, sha256)
-    assert len(read) == 4
-    file.write_bytes(b"CONTENT")
-    os.utime(file, ns=(1, 1))
-    assert not verify.matches(file, sha256)
-    verify.stamp_of(file).write_text("{half a no")
-    assert not verify.matches(file, sha256)
-
-
-def test_a_home_that_cannot_be_written_only_costs_time(tmp_path, monkeypatch):
-    (tmp_path / "file").write_bytes(b"content")
-    monkeypatch.setattr(verify, "cache_folder", lambda: tmp_path / "file" / "no folder")
-    sha256 = verify.digest(tmp_path / "file")
-    assert verify.matches(tmp_path / "file", sha256)
-    assert verify.matches(tmp_path / "file", sha256)
+def test_content_is_verified_each_time_whatever_size_and_time_say(tmp_path, state, monkeypatch):
+    """Another file of the same size and time, put in place of a verified one, be it in a folder that others share."""
+    file = small(tmp_path, state)
+    own = local(file, sha256=sha256(file))
+    shared = replace(own, repo="someone/toys", revision=hub.COMMIT, folder=None)
+    for entry, model_dir in ((own, None), (shared, tmp_path)):
+        good, before = file.read_bytes(), file.stat()
+        assert weights.locate(entry, offline=True, model_dir=model_dir) == file
+        file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert file.stat().st_size == before.st_size
+        with pytest.raises(WeightsError, match="does not match the sha256 in the manifest; replace the file"):
+            weights.locate(entry, offline=True, model_dir=model_dir)
+        file.write_bytes(good)
 
 
 # Loading
@@ -377,6 +368,77 @@ def test_a_file_that_is_something_else_is_called_so(tmp_path, content, message):
         weights.load(local(tmp_path / "absent.safetensors"))
 
 
+BOMBS = {
+    "depths": {"depths": [10**6, 6], "num_heads": [2, 2]},
+    "groups": {"depths": [1] * 100_000, "num_heads": [1] * 100_000},
+    "embed_dim": {"embed_dim": 8192, "depths": [6] * 6, "num_heads": [8] * 6},
+    "window_size": {"window_size": 4000},
+    "rib_n_freqs": {"rib_n_freqs": 10**7},
+    "mlp_ratio": {"mlp_ratio": 1e9},
+    "infinity": {"mlp_ratio": float("inf")},
+    "not a number": {"mlp_ratio": float("nan")},
+    "unshuffle": {"unshuffle": 4096, "upsampler": "pixelshuffledirect"},
+    "just allowed": {"embed_dim": 2048, "depths": [21] * 6, "num_heads": [8] * 6},
+    "levels": {"dims": [8] * 60, "depths": [1] * 60, "num_heads": 2, "window_size": 8},
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_config_that_would_build_for_minutes_is_refused_at_once(tmp_path, state, bomb):
+    """However small the file is that says it."""
+    architecture, config = (
+        ("unet", {"upscale": 1} | BOMBS[bomb]) if bomb == "levels" else ("heart", SMALL | BOMBS[bomb])
+    )
+    path = small(
+        tmp_path, state, architecture=architecture, config=config, task="denoise" if bomb == "levels" else "sr"
+    )
+    with torch.device("meta"):
+        torch.arange(1), torch.randn(1)  # what PyTorch imports for it is not counted
+    began = time.monotonic()
+    with pytest.raises(WeightsError, match=r"is out of range: at most|the config makes|the file lacks"):
+        weights.load(weights.from_file(path))
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are POSIX's")
+def test_a_pipe_or_a_device_as_weights_is_refused_and_not_waited_for(tmp_path):
+    for name in ("pipe.safetensors", "pipe.pth"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(WeightsError, match="is a folder, a pipe or a device; give a file"):
+            weights.convert(tmp_path / name, tmp_path / "out.safetensors", config={})
+    with pytest.raises(WeightsError, match="is a folder, a pipe or a device; give a file"):
+        weights.from_file(tmp_path / "pipe.safetensors")
+    path = manifest(tmp_path / "m.toml", b"", repo=None, revision=None, file="pipe.safetensors")
+    (entry,) = read(path)
+    with pytest.raises(WeightsError, match=r"pipe\.safetensors is not there"):
+        weights.locate(entry)
+
+
+DEEP = "[" * 100_000
+
+
+def test_what_is_nested_too_deeply_is_refused_in_one_line(tmp_path, state):
+    file = small(tmp_path, state)
+    save_file(state, file, {"irestore": DEEP})
+    with pytest.raises(WeightsError, match=r"small\.safetensors: its metadata 'irestore' is not JSON"):
+        weights.from_file(file)
+    (tmp_path / "deep.toml").write_text(f"model = {DEEP}")
+    (tmp_path / "deep.json").write_text(DEEP)
+    with pytest.raises(ManifestError, match=r"deep\.toml: its values are nested too deeply"):
+        weights.entries([tmp_path / "deep.toml"])
+    for item in (tmp_path / "deep.toml", tmp_path / "deep.json", f"depths={DEEP}"):
+        with pytest.raises(UsageError, match=r"--config \S+: its values are nested too deeply"):
+            weights.parse_config([str(item)])
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a file without an end")
+def test_a_config_or_manifest_without_an_end_is_refused():
+    with pytest.raises(UsageError, match="it has more than 4,194,304 bytes"):
+        weights.parse_config(["/dev/zero"])
+    with pytest.raises(ManifestError, match="it has more than 4,194,304 bytes"):
+        weights.entries(["/dev/zero"])
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [
@@ -414,7 +476,7 @@ def test_a_reference_of_another_form_is_refused(reference):
 
 
 def test_a_branch_is_not_asked_for_offline(monkeypatch):
-    monkeypatch.setattr("irestore.weights.hub._head", lambda entry: pytest.fail("a request"))
+    monkeypatch.setattr("irestore.weights.transfer.head", lambda entry: pytest.fail("a request"))
     with pytest.raises(UnreachableError, match="offline, and only the Hub knows what 'main' is; write @COMMIT"):
         weights.obtain([weights.from_hub("hf:someone/toys/toy.safetensors@main")], offline=True)
 
@@ -435,7 +497,7 @@ def test_a_reference_to_the_hub_downloads_verifies_and_loads(tmp_path, state):
         outcome = machine.python(code, branch, commit)
         assert outcome.out.split() == [hub.COMMIT, "2", "sr", "2"] * 2, outcome.err
         asked = [path.split("/")[4] for _, path, _ in server.requests if "/resolve/" in path]
-        assert asked == ["main", *[hub.COMMIT] * 3]  # what main is; then twice HEAD, once GET; then nothing
+        assert asked == ["main", *[hub.COMMIT] * 2]  # what main is; then HEAD and GET; then nothing
     with hub.serving(content, hub.corrupt) as server:
         machine.endpoint, machine.home = server.url, tmp_path / "elsewhere"
         machine.home.mkdir()
@@ -445,7 +507,7 @@ def test_a_reference_to_the_hub_downloads_verifies_and_loads(tmp_path, state):
 
 
 def test_the_full_size_network_comes_from_the_hub_and_restores_and_comes_again_without_a_request(tmp_path):
-    entry = weights.choose("sr", 4, "heart-x4-otf-v2")
+    (entry,) = weights.candidates("sr", 4, "heart-x4-otf-v2")
     torch.manual_seed(0)
     model = models.build(entry.architecture, entry.config).eval()
     assert sum(value.numel() for value in model.state_dict().values()) == 16_677_399

@@ -149,8 +149,38 @@ def test_a_cut_checkpoint_or_none_is_refused(tmp_path):
     (tmp_path / "half.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:5000])
     with pytest.raises(WeightsError, match=r"half\.pth: damaged, no checkpoint, or holds more than tensors"):
         weights.convert(tmp_path / "half.pth", tmp_path / "out.safetensors", config={})
-    with pytest.raises(WeightsError, match=r"absent\.pth: cannot read the checkpoint: No such file"):
+    with pytest.raises(WeightsError, match=r"absent\.pth: is not there"):
         weights.convert(tmp_path / "absent.pth", tmp_path / "out.safetensors", config={})
+
+
+def test_a_checkpoint_that_memory_cannot_hold_is_told_in_one_line(tmp_path, monkeypatch):
+    (tmp_path / "huge.pth").write_bytes(b"")
+
+    def load(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(WeightsError, match=r"huge\.pth: there is not enough memory to import it"):
+        weights.convert(tmp_path / "huge.pth", tmp_path / "out.safetensors", config={})
+
+
+def test_a_small_checkpoint_of_tensors_that_only_seem_large_is_refused(tmp_path):
+    """Strides of zero: terabytes in a few kilobytes."""
+    state = models.build("heart", HEART).state_dict()
+    state["layers.0.residual_group.blocks.0.mlp.fc1.weight"] = torch.zeros(1).expand(10**6, 10**6)
+    torch.save(state, tmp_path / "bomb.pth")
+    with pytest.raises(WeightsError, match=r"mlp_ratio = .* is out of range: at most 4096"):
+        weights.convert(tmp_path / "bomb.pth", tmp_path / "o.safetensors", config={"window_size": 8, "conv_scale": 1})
+
+
+def test_a_file_that_says_what_it_is_is_imported_by_that(tmp_path):
+    """Also of a network that shapes cannot tell."""
+    config = {"upscale": 1, "dims": [8, 16], "depths": [1, 1], "num_heads": 2, "rib_hidden_dim": 4, "rib_n_freqs": 2}
+    said = {"architecture": "unet", "config": config}
+    save_file(models.build("unet", config).state_dict(), tmp_path / "u.safetensors", {"irestore": json.dumps(said)})
+    entry = weights.convert(tmp_path / "u.safetensors", tmp_path / "out.safetensors", config={}, task="derain")
+    assert (entry.architecture, entry.task, entry.config) == ("unet", "derain", config)
+    assert weights.load(weights.from_file(tmp_path / "out.safetensors")).scale == 1
 
 
 def test_a_checkpoint_with_nan_is_not_imported(tmp_path):

@@ -18,7 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from irestore import models
-from irestore.weights.files import METADATA, fill
+from irestore.weights.files import fill
+from irestore.weights.own import METADATA
 from training.card import card
 from training.train import forward
 

@@ -1,17 +1,15 @@
 """`irestore models`: what there is, what is here, fetching, checking, removing, and bringing one's own."""
 
 import json
-from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from irestore import weights
 from irestore.errors import IrestoreError, UsageError, WeightsError
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -23,25 +21,14 @@ def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -
     return [CompletionItem(entry.name, help=entry.description) for entry in known if entry.name.startswith(incomplete)]
 
 
-def manifest_option(command: F) -> F:
-    """`--manifest FILE`, also for the commands that restore."""
-    return click.option(
-        "--manifest",
-        multiple=True,
-        type=click.Path(dir_okay=False, path_type=Path),
-        envvar="IRESTORE_MANIFEST",
-        help="Add the models of this weights.toml. May be repeated.",
-    )(command)
-
-
-def model_dir_option(command: F) -> F:
-    """`--model-dir FOLDER`, also for the commands that restore."""
-    return click.option(
-        "--model-dir",
-        type=click.Path(file_okay=False, path_type=Path),
-        envvar="IRESTORE_MODEL_DIR",
-        help="Look for weights in this flat folder first: for machines without a connection.",
-    )(command)
+manifest_option = click.option(
+    "--manifest", multiple=True, type=click.Path(dir_okay=False, path_type=Path), envvar="IRESTORE_MANIFEST",
+    help="Add the models of this weights.toml. May be repeated.",
+)  # fmt: skip
+model_dir_option = click.option(
+    "--model-dir", type=click.Path(file_okay=False, path_type=Path), envvar="IRESTORE_MODEL_DIR",
+    help="Look for weights in this flat folder first: for machines without a connection.",
+)  # fmt: skip
 
 
 class _ListByDefault(click.Group):
@@ -64,7 +51,7 @@ def list_(as_json: bool, manifest: tuple[Path, ...], model_dir: Path | None) -> 
     """List every model: what it is for, its size and licence, and whether it is on this machine."""
     known = weights.entries(manifest)
     if as_json:
-        click.echo(json.dumps([_facts(entry, model_dir) for entry in known], indent=2))
+        click.echo(json.dumps([_facts(entry, model_dir) for entry in known], indent=2, default=str))
         return
     rows = [("NAME", "TASK", "SCALE", "SIZE", "LICENCE", "STATE", "FROM")]
     for entry in known:
@@ -118,7 +105,7 @@ def verify(names: tuple[str, ...], manifest: tuple[Path, ...], model_dir: Path |
         wrong += [entry.name] if result != "ok" else []
     if wrong:
         fix = f"irestore models rm {wrong[0]} && irestore models download {wrong[0]}"
-        raise WeightsError(f"{', '.join(wrong)}: missing or not what the manifest promises; get it again: {fix}")
+        raise WeightsError(f"{', '.join(wrong)}: missing or not as the manifest says; get it again: {fix}")
 
 
 @models.command()
@@ -129,9 +116,7 @@ def rm(names: tuple[str, ...], manifest: tuple[Path, ...]) -> None:
     known = weights.entries(manifest)
     for entry in [weights.find(name, known) for name in names]:
         if entry.repo is None:
-            raise UsageError(
-                f"{entry.name}: is {entry.origin}, not in the Hub cache; only what was downloaded is removed"
-            )
+            raise UsageError(f"{entry.name}: is {entry.origin}, not in the Hub cache; rm deletes downloads only")
         freed = weights.remove(entry)
         click.echo(f"{entry.name}: " + (f"{_size(freed, freed)} freed" if freed else "was not in the cache"), err=True)
 
@@ -145,7 +130,7 @@ def info(name: str, as_json: bool, manifest: tuple[Path, ...], model_dir: Path |
     """Show everything that is known about a model: source, training data, licence, citation, config."""
     facts = _facts(weights.find(name, weights.entries(manifest)), model_dir)
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        click.echo(json.dumps(facts, indent=2, default=str))
         return
     config = facts.pop("config")
     for key, value in facts.items():
@@ -153,7 +138,7 @@ def info(name: str, as_json: bool, manifest: tuple[Path, ...], model_dir: Path |
             click.echo(f"{key.replace('_', ' ') + ':':16}{value}")
     click.echo("config:")
     for key, value in config.items():
-        click.echo(f"  {key} = {json.dumps(value)}")
+        click.echo(f"  {key} = {json.dumps(value, default=str)}")
 
 
 @models.command("import")
@@ -179,29 +164,11 @@ def import_(source: Path, output: Path | None, items: tuple[str, ...], task: str
 
 
 def _facts(entry: weights.Entry, model_dir: Path | None) -> dict[str, Any]:
-    """Everything about a model that JSON can hold, in the order of the manifest."""
+    """Everything about a model that JSON can hold: what the manifest says, and where its file is here."""
+    facts = {f.name: getattr(entry, f.name) for f in fields(entry) if f.name not in ("bundled", "folder")}
     file = weights.present(entry, model_dir)
-    return {
-        "name": entry.name,
-        "description": entry.description,
-        "task": entry.task,
-        "scale": entry.scale,
-        "state": weights.state(entry, model_dir),
-        "path": None if file is None else str(file),
-        "repo": entry.repo,
-        "revision": entry.revision,
-        "file": entry.file,
-        "sha256": entry.sha256,
-        "size_bytes": entry.size_bytes,
-        "parameters": entry.parameters,
-        "licence": entry.licence,
-        "source": entry.source,
-        "training_data": entry.training_data,
-        "citation": entry.citation,
-        "architecture": entry.architecture,
-        "dialect": entry.dialect,
-        "config": dict(entry.config),
-    }
+    here = {"state": weights.state(entry, model_dir), "path": None if file is None else str(file)}
+    return {key: facts[key] for key in ("name", "description", "task", "scale")} | here | facts
 
 
 def _size(exact: int | None, about: int | None) -> str:

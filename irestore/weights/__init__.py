@@ -1,34 +1,34 @@
 """Weights that can be trusted: manifest entry -> verified local file -> loaded model.
 
-    candidates(task, scale, name) -> entries     what may be used, best first (`choose`: the best)
+    candidates(task, scale, name) -> entries     what may be used, best first
     locate(entry) -> path                        bundled, model folder, Hub cache or download; sha256 verified
     obtain(candidates) -> Found                  the same, falling back to a bundled model where there is no connection
     read(entry, path) -> model                   strict, float32, eval mode (`load`: locate and read)
 
-Importing this imports neither torch nor huggingface_hub.
+Importing this imports neither torch nor huggingface_hub: `read` and `convert` bring torch when they are used.
 """
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irestore.tasks import TASKS
-from irestore.weights.checkpoints import convert, parse_config
-from irestore.weights.files import from_file, from_hub, read
 from irestore.weights.hub import remove
-from irestore.weights.manifest import Entry, candidates, choose, entries, find
-from irestore.weights.sources import Found, intact, locate, obtain, present, state
+from irestore.weights.local import Found, intact, locate, obtain, present, state
+from irestore.weights.manifest import Entry, candidates, entries, find
+from irestore.weights.own import from_file, from_hub, parse_config
 
 if TYPE_CHECKING:
     import torch
 
     from irestore.models.network import Network
+    from irestore.weights.files import convert, read
 
 __all__ = [
     "TASKS",
     "Entry",
     "Found",
     "candidates",
-    "choose",
     "convert",
     "entries",
     "find",
@@ -46,8 +46,16 @@ __all__ = [
 ]
 
 
+def __getattr__(name: str) -> object:
+    if name in ("read", "convert"):
+        return getattr(import_module("irestore.weights.files"), name)
+    raise AttributeError(f"module 'irestore.weights' has no attribute {name!r}")
+
+
 def load(
     entry: Entry, *, offline: bool = False, device: "torch.device | str" = "cpu", model_dir: Path | str | None = None
 ) -> "Network":
     """The model in eval mode, float32, on `device`. Raises DownloadError, WeightsError or UsageError."""
-    return read(entry, locate(entry, offline=offline, model_dir=model_dir), device)
+    path = locate(entry, offline=offline, model_dir=model_dir)
+    model: Network = import_module("irestore.weights.files").read(entry, path, device)
+    return model

@@ -1,31 +1,35 @@
-"""Verified file -> loaded model. Strict: no tensor lacks or is left over, shapes and types fit, nothing is NaN."""
+"""Files -> tensors -> a network, strictly: none lacks or is left over, shapes and types fit, and nothing is NaN.
+
+Also from a checkpoint to a file that says what it is. This imports torch; `irestore.weights` brings it late.
+"""
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from irestore import models
 from irestore.errors import UsageError, WeightsError
-from irestore.tasks import TASKS
+from irestore.models.deduce import Deduced, deduce
+from irestore.models.network import Network
 from irestore.weights.manifest import Entry
+from irestore.weights.own import METADATA, describe, from_file, metadata, readable
+from irestore.weights.paths import replacing
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
-    from irestore.models.network import Network
-
-METADATA = "irestore"  # the key of a safetensors file's metadata under which JSON says architecture, config, task, ...
+WRAPPERS = ("params_ema", "params", "state_dict")  # of a checkpoint's tensors, the best first
 
 
-def read(entry: Entry, path: Path, device: "torch.device | str" = "cpu") -> "Network":
+def read(entry: Entry, path: Path, device: torch.device | str = "cpu") -> Network:
     """The model in eval mode, float32, on `device`, from the entry's verified file. Raises WeightsError."""
-    from irestore import models
-
     entry = describe(entry, path)
-    model = models.build(entry.architecture, entry.config)
-    fill(model, models.rename(entry.dialect, tensors(path)), entry.name)
+    with readable(path):
+        state = models.rename(entry.dialect, load_file(path))
+    model = filled(entry.architecture, entry.config, state, entry.name)
     if model.scale != entry.scale:
         raise WeightsError(
             f"{entry.name}: the network enlarges {model.scale} times, not {entry.scale} as its entry says"
@@ -33,133 +37,21 @@ def read(entry: Entry, path: Path, device: "torch.device | str" = "cpu") -> "Net
     return model.eval().requires_grad_(False).to(device)
 
 
-def from_file(path: Path | str, *, architecture: str | None = None, config: Mapping[str, Any] | None = None) -> Entry:
-    """The entry of one's own safetensors file: what its metadata says, and what the options say over that.
-
-    Raises UsageError where neither says the architecture, WeightsError where the file is no safetensors file.
-    """
-    path = Path(path)
-    given = Entry(
-        name=path.stem, task="", scale=0, architecture=architecture or "", config=config or {}, file=path.name,
-        sha256=None, licence="", folder=path.parent,
-    )  # fmt: skip
-    return describe(given, path)
+def filled(architecture: str, config: Mapping[str, Any], state: Mapping[str, Tensor], name: str) -> Network:
+    """A network with these tensors. A large one is not built where they do not fit. Raises WeightsError."""
+    model = models.build(architecture, config, check=lambda sketch: check(sketch, state, name))
+    fill(model, state, name)
+    return model
 
 
-def from_hub(reference: str, *, architecture: str | None = None, config: Mapping[str, Any] | None = None) -> Entry:
-    """The entry of `hf:owner/repo/file.safetensors@revision`. What the options leave out, the file's metadata must say.
-
-    Until the file is there (see `obtain`), its scale is 0 unless `config` has `upscale`. Raises UsageError for another
-    form, and for a reference without a revision.
-    """
-    from irestore.weights.manifest import PATTERNS, is_safe
-
-    upscale = (config or {}).get("upscale")
-    place, at, revision = reference.removeprefix("hf:").partition("@")
-    owner, _, rest = place.partition("/")
-    repo, _, file = rest.partition("/")
-    if not PATTERNS["repo"][0].fullmatch(f"{owner}/{repo}") or not is_safe(file):
-        raise UsageError(f"{reference!r}: write hf:OWNER/REPO/FILE.safetensors@REVISION")
-    if not at or not revision or not revision.replace("-", "").replace(".", "").replace("_", "").isalnum():
-        raise UsageError(
-            f"{reference!r}: add @ and the commit (40 hex digits), so that the file cannot change unnoticed"
-        )
-    scale = upscale if isinstance(upscale, int) else 0
-    return Entry(
-        name=Path(file).stem, task="", scale=scale, architecture=architecture or "", config=config or {}, file=file,
-        sha256=None, licence="", repo=f"{owner}/{repo}", revision=revision,
-    )  # fmt: skip
-
-
-def describe(entry: Entry, path: Path) -> Entry:
-    """The entry, with what it leaves open filled in from the file's own metadata. Raises UsageError, WeightsError."""
-    if entry.architecture and entry.scale and entry.task:
-        return entry
-    said = metadata(path)
-    if not (entry.architecture or said.get("architecture")):
-        raise UsageError(
-            f"{path}: neither the file nor an option says which network it is; give --architecture and --config, "
-            "or convert the file once with `irestore models import`"
-        )
-    config = {**said.get("config", {}), **entry.config}
-    scale = config.get("upscale")
-    if not isinstance(scale, int):
-        raise UsageError(f"{path}: the config has no upscale; give --config upscale=N")
-    return replace(
-        entry,
-        architecture=entry.architecture or said["architecture"],
-        config=config,
-        dialect=entry.dialect or said.get("dialect"),
-        task=entry.task or said.get("task") or ("sr" if scale > 1 else ""),
-        scale=scale,
-    )
-
-
-def metadata(path: Path) -> dict[str, Any]:
-    """What `models import` and `training` wrote about a file into it; empty if nothing. Raises WeightsError."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            said = json.loads((file.metadata() or {}).get(METADATA, "{}"))
-    except SafetensorError as error:
-        raise WeightsError(not_safetensors(path, error)) from error
-    except OSError as error:
-        raise WeightsError(_unreadable(path, error)) from error
-    except ValueError as error:
-        raise WeightsError(f"{path}: its metadata {METADATA!r} is not JSON: {error}") from error
-    types = {"architecture": str, "config": dict, "dialect": (str, type(None)), "task": str}
-    if not isinstance(said, dict) or any(key in said and not isinstance(said[key], types[key]) for key in types):  # type: ignore[arg-type]
-        raise WeightsError(f"{path}: its metadata {METADATA!r} does not hold architecture, config, dialect and task")
-    if said.get("task", "sr") not in TASKS:
-        raise WeightsError(f"{path}: its metadata names the task {said['task']!r}; must be one of {', '.join(TASKS)}")
-    return said
-
-
-def tensors(path: Path) -> "dict[str, Tensor]":
-    """Every tensor of a safetensors file, on the CPU. Raises WeightsError; nothing in the file is ever run."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise WeightsError(not_safetensors(path, error)) from error
-    except OSError as error:
-        raise WeightsError(_unreadable(path, error)) from error
-
-
-def _unreadable(path: Path, error: OSError) -> str:
-    return f"{path}: is not there" if isinstance(error, FileNotFoundError) else f"{path}: cannot read it: {error}"
-
-
-def not_safetensors(path: Path, error: Exception) -> str:
-    """What the file seems to be instead, and what to do about it."""
-    with path.open("rb") as file:
-        start = file.read(64).lstrip()
-    if start.startswith((b"PK", b"\x80")):
-        return (
-            f"{path}: is a pickle, which could run code, and not loaded; "
-            "convert it, named .pth: irestore models import FILE.pth"
-        )
-    if start.startswith(b"<"):
-        return f"{path}: is a web page, not a safetensors file; download the file itself"
-    return f"{path}: is not a safetensors file ({error}); get it again"
-
-
-def fill(model: "nn.Module", state: "Mapping[str, Tensor]", name: str) -> None:
-    """Copies the tensors into the model, which needs exactly these. Raises WeightsError that names the bad ones."""
-    import torch
-
+def check(model: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
+    """Raises WeightsError where names, shapes or types of the tensors are not the model's."""
     own = model.state_dict()
-    for problem, keys in (
-        ("lacks", own.keys() - state.keys()),
-        ("has, but the network has not,", state.keys() - own.keys()),
-    ):
+    lacking, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    for problem, keys in (("lacks", lacking), ("has, but the network has not,", extra)):
         if keys:
-            raise WeightsError(
-                f"{name}: the file {problem} {_some(keys)}; is the architecture or the config another one?"
-            )
+            named = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+            raise WeightsError(f"{name}: the file {problem} {named}; is the architecture or the config another one?")
     floats = (torch.float32, torch.float16, torch.bfloat16)
     for key, tensor in state.items():
         if tensor.shape != own[key].shape:
@@ -169,6 +61,13 @@ def fill(model: "nn.Module", state: "Mapping[str, Tensor]", name: str) -> None:
             )
         if tensor.dtype not in (floats if own[key].is_floating_point() else (own[key].dtype,)):
             raise WeightsError(f"{name}: {key} is {tensor.dtype}, not {own[key].dtype}; get or convert the file again")
+
+
+def fill(model: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
+    """Copy the tensors into the model, which needs exactly these. Raises WeightsError that names a bad one."""
+    check(model, state, name)
+    own = model.state_dict()
+    for key, tensor in state.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise WeightsError(f"{name}: {key} holds NaN or infinity; the file is damaged or the training failed")
         if not tensor.is_floating_point() and not torch.equal(tensor, own[key]):
@@ -176,6 +75,65 @@ def fill(model: "nn.Module", state: "Mapping[str, Tensor]", name: str) -> None:
     model.load_state_dict(dict(state))
 
 
-def _some(keys: Iterable[str]) -> str:
-    named = sorted(keys)
-    return ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
+def convert(source: Path, target: Path, *, config: Mapping[str, Any], task: str | None = None) -> Entry:
+    """Write `target`, whole or not at all, from a checkpoint of traiNNer-redux, BasicSR or the official i-LN.
+
+    Returns the entry that loads it. `config` is what shapes cannot tell. Raises WeightsError for another checkpoint,
+    UsageError that lists what `config` still has to say.
+    """
+    try:
+        state = checkpoint(source)
+        found = _network(source, state)
+        unsaid = [f"--config {key}=... ({meaning})" for key, meaning in found.missing.items() if key not in config]
+        if unsaid:
+            raise UsageError(f"{source}: its shapes do not tell all about the network; add {' and '.join(unsaid)}")
+        full = {**found.config, **config}
+        model = filled(found.architecture, full, models.rename(found.dialect, state), str(source))
+        task = task or ("sr" if model.scale > 1 else None)
+        if task is None:
+            raise UsageError(f"{source}: keeps the size of a picture; say with --task what it does")
+        full["upscale"] = model.scale
+        said = {"architecture": found.architecture, "config": full, "dialect": None, "task": task}
+        state = {key: value.contiguous() for key, value in model.state_dict().items()}
+        with replacing(target) as file:
+            file.write(save(state, metadata={METADATA: json.dumps(said)}))
+        return from_file(target)
+    except MemoryError as error:
+        raise WeightsError(f"{source}: there is not enough memory to import it") from error
+    except OSError as error:
+        raise WeightsError(f"{target}: cannot write: {error.strerror}") from error
+
+
+def _network(source: Path, state: Mapping[str, Tensor]) -> Deduced:
+    """Which network it is: what a safetensors file says of itself, else what shapes tell."""
+    said = metadata(source) if source.suffix == ".safetensors" else {}
+    if "architecture" in said:
+        return Deduced(said["architecture"], said.get("dialect"), said.get("config", {}), {})
+    try:
+        return deduce({key: tuple(value.shape) for key, value in state.items()})
+    except ValueError as error:
+        raise WeightsError(f"{source}: cannot import: {error}") from error
+
+
+def checkpoint(path: Path) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors` or `.pth` file; PyTorch's restricted reader of pickles runs nothing.
+
+    Raises WeightsError.
+    """
+    with readable(path):
+        try:
+            safe = path.suffix == ".safetensors"
+            state: Any = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+        except (FileNotFoundError, PermissionError, MemoryError, SafetensorError):
+            raise
+        except Exception as error:  # UnpicklingError, and whatever a malformed file leads the unpickler to
+            raise WeightsError(
+                f"{path}: damaged, no checkpoint, or holds more than tensors and could run code; refused, unrun"
+            ) from error
+    for wrapper in WRAPPERS:
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+            break
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path}: holds no table of tensors, nor one under {', '.join(WRAPPERS)}; not imported")
+    return {str(key).removeprefix("module."): value for key, value in state.items()}

@@ -4,43 +4,44 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import irestore
 from irestore.errors import ManifestError, UnknownModelError
 from irestore.tasks import TASKS
-from irestore.weights.places import config_folder
+from irestore.weights.paths import is_safe, own_folder, small_text
 
 PACKAGE = Path(irestore.__file__).parent
 PINNED = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """One model: where its file is, what the file must be, and how the network is built that reads it."""
 
     name: str
-    task: str  # one of TASKS
-    scale: int  # 1 where the size stays
-    architecture: str  # "" only for a file that says it itself (see `files.describe`)
-    config: Mapping[str, Any]
-    file: str  # path inside the repository, inside irestore/bundled, or inside `folder`
-    sha256: str | None  # None only for files that no manifest names
-    licence: str
+    description: str = ""
+    task: str = ""  # one of TASKS; "" like the next ones only for a file that says it itself (see `own.describe`)
+    scale: int = 0  # 1 where the size stays
     repo: str | None = None  # owner/name on the Hub
     revision: str | None = None  # commit, 40 hex digits
-    bundled: bool = False
-    folder: Path | None = None  # of a local file
-    dialect: str | None = None  # spelling of its tensors, see models.rename
+    file: str  # path inside the repository, inside irestore/bundled, or inside `folder`
+    sha256: str | None = None  # None only for files that no manifest names
     size_bytes: int | None = None
     parameters: int | None = None
-    description: str = ""
+    licence: str = ""
     source: str = ""
     training_data: str = ""
     citation: str = ""
+    architecture: str = ""
+    dialect: str | None = None  # spelling of its tensors, see models.rename
+    config: Mapping[str, Any] = field(default_factory=dict)
+    bundled: bool = False
+    folder: Path | None = None  # of a local file
 
     @property
     def about_bytes(self) -> int | None:
@@ -55,18 +56,19 @@ class Entry:
         return "with irestore" if self.bundled else str((self.folder or Path()) / self.file)
 
 
-# What each key of a `[[model]]` table must look like. Keys of Entry without a default are required, and so is a source.
+# What each key of a `[[model]]` table must look like.
 TYPES: dict[str, type] = {
     "scale": int, "size_bytes": int, "parameters": int, "bundled": bool, "config": dict,
 }  # fmt: skip
 PATTERNS = {
     "name": (re.compile(r"[a-z0-9][a-z0-9._-]*"), "lower-case letters, digits, dots, dashes, underscores"),
-    "repo": (re.compile(r"\w[\w.-]*/\w[\w.-]*"), "owner/name"),
+    "repo": (REPO, "owner/name"),
     "revision": (PINNED, "the 40 hex digits of a commit, not a branch or a tag, whose content can change"),
     "sha256": (SHA256, "the 64 hex digits that sha256sum prints"),
     "task": (re.compile("|".join(TASKS)), "one of " + ", ".join(TASKS)),
 }
-KEYS = {f.name: f for f in fields(Entry) if f.name != "folder"}
+KEYS = [f.name for f in fields(Entry) if f.name != "folder"]
+REQUIRED = ("name", "task", "scale", "architecture", "config", "file", "sha256", "licence")
 
 
 def entries(manifests: Iterable[Path | str] = ()) -> tuple[Entry, ...]:
@@ -75,7 +77,8 @@ def entries(manifests: Iterable[Path | str] = ()) -> tuple[Entry, ...]:
     Raises ManifestError that names the file, the model and the key.
     """
     known: dict[str, Entry] = {}
-    for path in (builtin(), *_users(), *map(Path, manifests)):
+    users = own_folder("config") / "weights.toml"
+    for path in (builtin(), *([users] if users.is_file() else []), *map(Path, manifests)):
         for entry in read(path):
             if entry.name in known:
                 raise ManifestError(f"{path}: model {entry.name!r} exists already; give yours another name")
@@ -102,11 +105,6 @@ def candidates(
     return (entry,)
 
 
-def choose(task: str, scale: int, name: str | None = None, manifests: Iterable[Path | str] = ()) -> Entry:
-    """The model for a task and a scale: the named one, or the manifest's first. Raises UnknownModelError."""
-    return candidates(task, scale, name, manifests)[0]
-
-
 def find(name: str, known: Iterable[Entry]) -> Entry:
     """The entry of that name; raises UnknownModelError with the nearest names."""
     by_name = {entry.name: entry for entry in known}
@@ -126,27 +124,20 @@ def builtin() -> Path:
 def read(path: Path) -> tuple[Entry, ...]:
     """The entries of one manifest file, each checked. Raises ManifestError."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(small_text(path))
     except OSError as error:
         raise ManifestError(f"{path}: cannot read the manifest: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise ManifestError(f"{path}: its values are nested too deeply") from error
+    except ValueError as error:
+        raise ManifestError(f"{path}: is not valid TOML: {error}") from error
     models = table.get("model", [])
     if set(table) - {"model"} or not isinstance(models, list) or not all(isinstance(m, dict) for m in models):
         raise ManifestError(f"{path}: a manifest holds [[model]] tables and nothing else")
-    return tuple(_entry(model, path) for model in models)
-
-
-def _users() -> tuple[Path, ...]:
-    path = config_folder() / "weights.toml"
-    return (path,) if path.is_file() else ()
-
-
-def _entry(model: dict[str, Any], path: Path) -> Entry:
-    where = f"{path}: model {model.get('name', '(without a name)')!r}"
-    if problem := _problem(model):
-        raise ManifestError(f"{where}: {problem}")
-    return Entry(**model, folder=None if model.get("repo") or model.get("bundled") else path.parent)
+    for model in models:
+        if problem := _problem(model):
+            raise ManifestError(f"{path}: model {model.get('name', '(without a name)')!r}: {problem}")
+    return tuple(Entry(**m, folder=None if "repo" in m or m.get("bundled") else path.parent) for m in models)
 
 
 def _problem(model: dict[str, Any]) -> str | None:
@@ -156,11 +147,12 @@ def _problem(model: dict[str, Any]) -> str | None:
             return f"unknown key {key!r}; known: {', '.join(KEYS)}"
         if type(model[key]) is not TYPES.get(key, str):  # exactly: True is an int
             return f"{key} = {model[key]!r} must be of type {TYPES.get(key, str).__name__}"
+        if isinstance(model[key], str) and not model[key].replace("\n", "").isprintable():
+            return f"{key} = {model[key]!r} must not hold control characters"
         pattern, meaning = PATTERNS.get(key, (None, ""))
         if pattern and not pattern.fullmatch(model[key]):
             return f"{key} = {model[key]!r} must be {meaning}"
-    required = [key for key, f in KEYS.items() if f.default is MISSING and f.default_factory is MISSING]
-    for key in (*required, *(["revision"] if "repo" in model else [])):
+    for key in (*REQUIRED, *(["revision"] if "repo" in model else [])):
         if key not in model:
             return f"the key {key!r} is missing"
     if "repo" in model and model.get("bundled"):
@@ -172,16 +164,3 @@ def _problem(model: dict[str, Any]) -> str | None:
     if model["config"].get("upscale") != model["scale"]:
         return f"config.upscale = {model['config'].get('upscale')} must be there and equal scale = {model['scale']}"
     return None
-
-
-def is_safe(file: str) -> bool:
-    """Whether a path stays inside the folder that it is joined to, on every platform, and is a safetensors file."""
-    parts = PurePosixPath(file).parts
-    return (
-        file.endswith(".safetensors")
-        and "\\" not in file
-        and not PurePosixPath(file).is_absolute()
-        and not PureWindowsPath(file).drive
-        and ".." not in parts
-        and all(part.isprintable() for part in parts)
-    )

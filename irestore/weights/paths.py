@@ -1,0 +1,67 @@
+"""Where files are, and how they are read and written safely. Imports nothing heavy."""
+
+import hashlib
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import BinaryIO, Literal
+
+FOLDERS = {  # platform: (variable, folder below the home folder) of the cache and of the config
+    "linux": (("XDG_CACHE_HOME", ".cache"), ("XDG_CONFIG_HOME", ".config")),
+    "darwin": (("", "Library/Caches"), ("", "Library/Application Support")),
+    "win32": (("LOCALAPPDATA", "AppData/Local"), ("APPDATA", "AppData/Roaming")),
+}
+MAX_TEXT_BYTES = 4 << 20
+
+
+def own_folder(kind: Literal["cache", "config"]) -> Path:
+    """Where this platform keeps irestore's notes (cache) or the user's `weights.toml` (config). May not exist."""
+    variable, below_home = FOLDERS.get(sys.platform, FOLDERS["linux"])[kind == "config"]
+    base = Path(os.environ.get(variable, ""))
+    return (base if base.is_absolute() else Path.home() / below_home) / "irestore"
+
+
+def small_text(path: Path) -> str:
+    """The text of a manifest or a config, of which a few megabytes are read at most. Raises OSError, ValueError."""
+    with path.open("rb") as file:
+        data = file.read(MAX_TEXT_BYTES + 1)
+    if len(data) > MAX_TEXT_BYTES:
+        raise ValueError(f"it has more than {MAX_TEXT_BYTES:,} bytes")
+    return data.decode("utf-8")
+
+
+def sha256(path: Path) -> str:
+    """The file's sha256 in hex. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `target` at the end, whole; where anything fails, `target` is as it was."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.{secrets.token_hex(8)}.incomplete")
+    try:
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def is_safe(file: str) -> bool:
+    """Whether a path stays inside the folder that it is joined to, on every platform, and is a safetensors file."""
+    path = PurePosixPath(file)
+    return (
+        file.endswith(".safetensors")
+        and "\\" not in file
+        and not path.is_absolute()
+        and not PureWindowsPath(file).drive
+        and ".." not in path.parts
+        and file.isprintable()
+    )

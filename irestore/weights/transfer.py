@@ -1,0 +1,171 @@
+"""Requests to the Hub that end in time, and bring neither more nor less than was announced.
+
+Proxies, certificates, token and addresses are the Hub client's own; the transfer is ours: the client resumes one for as
+long as each try brings some bytes, makes a path of any ETag, and cannot be stopped.
+Slow to import: only hub.py does it, when something is fetched.
+"""
+
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import huggingface_hub.constants
+import huggingface_hub.utils
+from tqdm import tqdm
+
+from irestore import __version__
+from irestore.errors import DownloadError
+from irestore.weights.faults import CutError, NotAHubError, RefusedError
+from irestore.weights.manifest import PINNED, Entry
+
+T = TypeVar("T")
+CLIENT: Any = huggingface_hub  # its utils do not say what they export
+
+REACH_SECONDS = 6.0  # the Hub answers a HEAD in well under one; HF_HUB_ETAG_TIMEOUT overrides
+SPAN_SECONDS = 10.0  # in so many seconds at least SPAN_BYTES must come; HF_HUB_DOWNLOAD_TIMEOUT overrides
+SPAN_BYTES = 100_000
+TRIES = 4  # where the connection is cut
+ETAG = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")  # and no other, such as ../../file: it becomes the name of a file
+
+
+def head(entry: Entry) -> tuple[str, str, int]:
+    """Commit, ETag (the sha256, or git's sha1 for small files) and size that the Hub announces for the entry's file.
+
+    Raises TimeoutError, NotAHubError, RefusedError, and what the client raises.
+    """
+    pace = _Pace(float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or REACH_SECONDS))
+
+    def ask() -> Mapping[str, str]:
+        with _request("HEAD", entry, pace.seconds) as (headers, _):
+            return headers
+
+    headers = watched(ask, pace.check)
+    commit = headers.get("X-Repo-Commit", "")
+    etag = (headers.get("X-Linked-Etag") or headers.get("ETag") or "").removeprefix("W/").strip('"')
+    size = headers.get("X-Linked-Size") or headers.get("Content-Length") or ""
+    if not (PINNED.fullmatch(commit) and ETAG.fullmatch(etag) and size.isdecimal()):
+        raise NotAHubError
+    return commit, etag, int(size)
+
+
+def fetch(entry: Entry, size: int, file: BinaryIO) -> None:
+    """Write the entry's `size` bytes to `file`. Raises as `head`, CutError, and DownloadError where more comes."""
+    pace = _Pace(float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or SPAN_SECONDS))
+    pause = 0.1 if sys.stderr.isatty() else 5  # a log is told of what takes long, be it that nothing comes
+    with tqdm(
+        total=size, desc=entry.name, unit="B", unit_scale=True, mininterval=pause, miniters=0, delay=pause,
+        disable=bool(CLIENT.constants.HF_HUB_DISABLE_PROGRESS_BARS),
+    ) as bar:  # fmt: skip
+
+        def check() -> None:
+            bar.update(pace.received - bar.n)
+            pace.check()
+
+        try:
+            watched(lambda: _receive(entry, size, file, pace), check)
+        finally:
+            pace.stopped = True
+
+
+class _Pace:
+    """How much has been received, and whether that is enough."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.received, self.stopped = seconds, 0, False
+        self.began, self.before = time.monotonic(), 0  # of the current span
+
+    def check(self) -> None:
+        """Raises TimeoutError where less than SPAN_BYTES came in the last `seconds`."""
+        now, received = time.monotonic(), self.received
+        if now - self.began > self.seconds:
+            if received - self.before < SPAN_BYTES:
+                raise TimeoutError(f"{received - self.before} bytes within {self.seconds:g} s")
+            self.began, self.before = now, received
+
+
+def _receive(entry: Entry, size: int, file: BinaryIO, pace: _Pace) -> None:
+    """Write all bytes to the file; what is missing where the connection is cut is asked for again."""
+    for _ in range(TRIES):
+        start = file.tell()
+        with _request("GET", entry, pace.seconds, start) as (headers, body):
+            if not headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+                file.seek(0)  # all of it comes again
+            for chunk in _until_cut(body):
+                if pace.stopped:
+                    return
+                if file.tell() + len(chunk) > size:
+                    raise DownloadError(
+                        f"{entry.name}: the Hub announced {size:,} bytes for {entry.file} and sends more; "
+                        "try again later or without a proxy or mirror (HF_ENDPOINT)"
+                    )
+                file.write(chunk)
+                pace.received += len(chunk)
+        if file.tell() == size:
+            return
+    raise CutError
+
+
+def _until_cut(body: Iterator[bytes]) -> Iterator[bytes]:
+    """What comes before the connection is cut, if it is: that shows in the size. Silence is an error."""
+    try:
+        yield from body
+    except Exception as error:
+        if "Timeout" in type(error).__name__ or "timed out" in str(error):
+            raise
+
+
+def watched(call: Callable[[], T], check: Callable[[], object]) -> T:
+    """What `call` returns or raises, run on a thread of its own, which is abandoned as soon as `check` raises.
+
+    The client's own timeouts hold for each address and each read, and not for the look-up of a name: all in all a
+    request can take minutes, or for ever.
+    """
+    future: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # handed to the caller's thread
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True, name="irestore-hub").start()
+    while not wait([future], 0.1).done:
+        check()
+    return future.result()
+
+
+@contextmanager
+def _request(
+    method: str, entry: Entry, seconds: float, start: int = 0
+) -> Iterator[tuple[Mapping[str, str], Iterator[bytes]]]:
+    """Headers, and body from byte `start` on, for the entry's file; no read takes longer than `seconds`.
+
+    A GET goes where the Hub says, without the token if that is another host; a HEAD stays at the Hub. The session is
+    httpx's or, before huggingface_hub 1.0, requests'.
+    """
+    session, options = CLIENT.utils.get_session(), {"timeout": seconds, "follow_redirects": False}
+    ask = session.stream
+    if not callable(ask):  # it is a setting of requests
+        ask, options = session.request, {"timeout": seconds, "allow_redirects": False, "stream": True}
+    url = CLIENT.hf_hub_url(str(entry.repo), entry.file, revision=entry.revision)
+    headers = CLIENT.utils.build_hf_headers(library_name="irestore", library_version=__version__)
+    headers |= {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    for _ in range(6):
+        with ask(method, url, headers=headers, **options) as answer:
+            target = answer.headers.get("Location") if answer.status_code in (301, 302, 303, 307, 308) else None
+            if target is None or (method == "HEAD" and urlsplit(target).netloc):
+                if answer.status_code >= 400:
+                    raise RefusedError(answer.status_code, answer.headers)
+                yield answer.headers, answer.iter_raw() if hasattr(answer, "iter_raw") else answer.iter_content(1 << 14)
+                return
+        here, url = url, urljoin(url, target)
+        if urlsplit(here)[:2] != urlsplit(url)[:2]:
+            headers.pop("authorization", None)
+    raise NotAHubError

@@ -245,6 +245,8 @@ def test_learning_by_psnr_weighs_crops_by_how_good_they_are_down_to_the_floor():
     loss = train.loss_of(out, clean, 0.5, {"loss": "psnr", "floor": 1e-4})
     errors = [0.01, 1e-4, 1e-8]
     assert loss.item() == pytest.approx(0.02 * np.mean(np.log(np.add(errors, 1e-4))), rel=1e-4)
+    early = train.loss_of(out, clean, 0.1, {"loss": "psnr", "floor": 1e-4, "psnr_from": 0.3})
+    assert early.item() == pytest.approx((out - clean).abs().mean().item())
     loss.backward()
     pull = out.grad.abs().mean((1, 2, 3)).numpy()
     expected = np.sqrt(errors) / np.add(errors, 1e-4)

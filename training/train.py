@@ -101,10 +101,10 @@ def loss_of(out: Tensor, clean: Tensor, progress: float, config: dict[str, Any])
 
     l1 (the default): L1, and from progress `mse_from` on mean squared error. psnr: the logarithm of each crop's mean
     squared error (Chen et al., HINet, arXiv 2105.06086), so that crops to be left alone count too, beside bad ones.
-    They pull ever harder the better they are, down to an error of `floor`: too low a floor, and a network that finds
-    its task hard learns to do nothing.
+    They pull ever harder the better they are, down to an error of `floor`: a network that finds its task hard then
+    learns to do nothing. So before progress `psnr_from` it learns by L1.
     """
-    if config.get("loss", "l1") == "psnr":
+    if config.get("loss", "l1") == "psnr" and progress >= config.get("psnr_from", 0.0):
         errors = F.mse_loss(out, clean, reduction="none").mean((1, 2, 3))
         loss = 0.02 * torch.log(errors + config["floor"]).mean()
     else:

@@ -1,10 +1,9 @@
 """The tasks: one row each, for the command line, the manifest, `irestore eval` and the cards of models."""
 
-from dataclasses import dataclass
+from typing import NamedTuple  # not dataclasses, which `irestore --help` would wait for
 
 
-@dataclass(frozen=True, kw_only=True)
-class Task:
+class Task(NamedTuple):
     """What irestore knows about a task. Its name is also its command, its `task` in a manifest, and in `{task}`."""
 
     summary: str  # of `irestore --help`

@@ -46,8 +46,8 @@ items = plan(request, find([sys.argv[2]], recursive=True)).items
 restorer = Restorer(model, "x", Settings())
 began = time.monotonic()
 for item in items:
-    (picture,) = files.read(item, images.LoadOptions(), images.SaveOptions(), keep_alpha=True)
-    files.write(restorer([picture], lambda _: None), item, images.SaveOptions())
+    (picture,) = files.read_item(item, images.LoadOptions(), images.SaveOptions(), keep_alpha=True)
+    files.write_item(restorer([picture], lambda _: None), item, images.SaveOptions())
 print(time.monotonic() - began)
 """
 PLANNING = """

@@ -14,7 +14,7 @@ from tiny import write_picture
 
 from irestore import images
 from irestore.batch import checks
-from irestore.batch.inputs import Refused, Source, find, read_list
+from irestore.batch.inputs import Input, Refused, find, read_list
 from irestore.batch.plan import Plan, Request, plan
 from irestore.errors import UsageError, WriteError
 
@@ -43,7 +43,7 @@ def failures(result: Plan) -> list[str]:
 
 
 def skipped(result: Plan) -> list[str]:
-    return [str(outcome.source) for outcome in result.settled if outcome.status == "skipped"]
+    return [str(outcome.input) for outcome in result.settled if outcome.status == "skipped"]
 
 
 # --- inputs
@@ -55,7 +55,7 @@ def test_folders_are_searched_to_the_bottom_in_order_for_pictures_only(here: Pat
     (here / "in" / "notes.txt").write_text("no picture")
     found = list(find(["in"], recursive=True))
     assert [str(each.path) for each in found] == ["in/a.JPG", "in/b.png", "in/z/c.webp", "in/z/y/d.tif"]
-    assert [str(each.below) for each in found if isinstance(each, Source)] == [".", ".", "z", "z/y"]
+    assert [str(each.below) for each in found if isinstance(each, Input)] == [".", ".", "z", "z/y"]
 
 
 def test_a_folder_without_recursive_is_refused_with_the_remedy(here: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tiny import environment, finish, irestore, results, start, write_picture, write_weights
 
-from irestore.batch.ranks import Alone, Group, _free_port, ranks
+from irestore.batch.ranks import Group, Ranks, _free_port, ranks
 from irestore.batch.report import Totals
 
 PICTURES = 12
@@ -147,7 +147,7 @@ def test_a_stop_of_the_launcher_stops_its_ranks(tmp_path: Path, weights: Path) -
 def test_claims_give_each_number_to_one_rank_only(tmp_path: Path) -> None:
     code = (
         "import json; from irestore.batch.ranks import ranks; from irestore.batch.report import Totals\n"
-        "r = ranks(); plan = r.share(list('abc') if r.rank == 0 else None); taken = list(r.claims(50))\n"
+        "r = ranks(); r.join(); plan = r.broadcast(list('abc') if r.rank == 0 else None); taken = list(r.claims(50))\n"
         "r.advanced(2.0); total = r.merged(Totals(done=len(taken)))\n"
         "print(json.dumps([plan, taken, total.done, total.ranks, r.advanced(0.0)])); r.leave()\n"
     )
@@ -167,13 +167,13 @@ def test_one_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     alone = ranks()
-    assert isinstance(alone, Alone)
-    assert alone.share("plan") == "plan"
+    assert type(alone) is Ranks
+    alone.join()
+    assert alone.broadcast("plan") == "plan"
     assert list(alone.claims(3)) == [0, 1, 2]
-    assert (alone.advanced(1.5), alone.advanced(1.0)) == (1.5, 2.5)
     assert alone.merged(Totals(1)) == Totals(1)
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv("RANK", "0")
-    assert isinstance(ranks(), Alone)
+    assert type(ranks()) is Ranks
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert isinstance(ranks(), Group)

@@ -372,9 +372,9 @@ def test_a_dry_run_without_a_connection_names_the_model_that_will_be_used(
     assert main(["sr", "-n", "--offline", "-m", "heart-x4-otf-v2", "a.png", "-d", "cpu"]) == 3
 
 
-@pytest.mark.parametrize(("inputs", "lanes"), [(["a.png"], False), (["a.png", "b.png"], True)])
-def test_lanes_follow_from_the_command_and_not_from_what_is_left_to_do(
-    here: Path, monkeypatch: pytest.MonkeyPatch, inputs: list[str], lanes: bool
+@pytest.mark.parametrize(("inputs", "side_by_side"), [(["a.png"], False), (["a.png", "b.png"], True)])
+def test_what_is_computed_side_by_side_follows_from_the_command_and_not_from_what_is_left_to_do(
+    here: Path, monkeypatch: pytest.MonkeyPatch, inputs: list[str], side_by_side: bool
 ) -> None:
     """A command that is run again computes the rest as it would have the first time, to the last bit."""
     write_picture(here / "a.png")
@@ -382,9 +382,9 @@ def test_lanes_follow_from_the_command_and_not_from_what_is_left_to_do(
     write_picture(here / "b_x2.png")
     weights = write_weights(here / "w.safetensors")
     seen: list[RunOptions] = []
-    monkeypatch.setattr("irestore.cli.job.run", lambda items, restorer, report, options: seen.append(options))
+    monkeypatch.setattr("irestore.cli.job.run", lambda items, restorer, report, options, ranks: seen.append(options))
     assert main(["sr", *inputs, "--weights", str(weights), "-d", "cpu"]) == 0
-    assert [options.lanes for options in seen] == [lanes]
+    assert [options.side_by_side for options in seen] == [side_by_side]
 
 
 def test_a_model_that_is_named_says_the_scale(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

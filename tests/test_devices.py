@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irestore import devices
-from irestore.devices import free_bytes, parse_bytes, pick
+from irestore.devices import free_bytes, parse_bytes, pick, total_bytes
 from irestore.errors import UsageError
 
 
@@ -111,5 +111,7 @@ def test_memory_is_cut_to_what_the_control_group_allows_without_its_cache(
 
     monkeypatch.setattr(devices, "Path", redirected)
     assert free_bytes(torch.device("cpu")) == 600_000
+    assert total_bytes(torch.device("cpu")) == 1_000_000
     (tmp_path / "memory.max").write_text("max\n")
     assert free_bytes(torch.device("cpu")) > 600_000
+    assert total_bytes(torch.device("cpu")) == devices._total_host_bytes()

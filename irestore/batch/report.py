@@ -38,7 +38,7 @@ class Outcome:
     """What became of one picture. Sizes are (height, width); `peak_bytes` is the process's or the GPU's so far."""
 
     status: Status
-    source: Path
+    input: Path
     target: Path | None = None
     reason: str = ""
     input_size: tuple[int, int] | None = None
@@ -51,7 +51,7 @@ class Outcome:
         """The outcome as the JSON object of `--json`."""
         return {
             "status": self.status,
-            "input": str(self.source),
+            "input": str(self.input),
             "output": None if self.target is None else str(self.target),
             "input_size": size_record(self.input_size),
             "output_size": size_record(self.output_size),
@@ -157,9 +157,9 @@ class Report:
         with self._lock:
             tqdm.write(one_line(text), file=sys.stderr)
 
-    def present(self, source: Path) -> None:
+    def present(self, path: Path) -> None:
         """The bar names this picture."""
-        name = one_line(source.name)
+        name = one_line(path.name)
         with self._lock:
             self._bar.set_description(name if len(name) <= 30 else f"{name[:14]}…{name[-15:]}", refresh=False)
 
@@ -195,7 +195,7 @@ class Report:
 
 
 def _told(outcome: Outcome) -> str:
-    told = f"{outcome.source} -> {outcome.target}" if outcome.target else f"{outcome.source}"
+    told = f"{outcome.input} -> {outcome.target}" if outcome.target else f"{outcome.input}"
     if outcome.status == "skipped":
         return f"{told}: skipped, {outcome.reason}"
     return f"{told} ({duration(outcome.seconds or 0.0)})"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from irestore import weights
 from irestore.batch.checks import least_bytes
-from irestore.batch.plan import Item, Plan
+from irestore.batch.inputs import Item
+from irestore.batch.plan import Plan
 from irestore.batch.report import duration, one_line, size_record
 from irestore.cli.options import Options
 
@@ -66,7 +67,7 @@ def _show_item(item: Item, entry: weights.Entry, memory: int | None, seconds: fl
     if as_json:
         record = {
             "status": "planned",
-            "input": str(item.source.path),
+            "input": str(item.input.path),
             "output": None if item.target is None else str(item.target),
             "input_size": size_record((info.height, info.width)),
             "output_size": size_record((info.height * scale, info.width * scale)),
@@ -77,7 +78,7 @@ def _show_item(item: Item, entry: weights.Entry, memory: int | None, seconds: fl
         print(json.dumps(record))
         return
     sizes = f"{info.width}x{info.height} -> {info.width * scale}x{info.height * scale}"
-    line = f"{item.source.path} -> {item.target or '-'}  {sizes}"
+    line = f"{item.input.path} -> {item.target or '-'}  {sizes}"
     if memory is not None and seconds is not None:
         line += f"  {memory / 2**20:.0f} MiB  {duration(seconds)}"
     print(one_line(line))

@@ -18,11 +18,6 @@ from irestore.cli.chosen import candidates, check_fits, load_options, provenance
 from irestore.cli.options import Options
 from irestore.errors import IrestoreError, UsageError
 
-GPU_WRITERS = 8  # threads, so that a GPU does not wait for PNG
-LANES_A_WRITER = 4  # to compute a picture takes a CPU about five times as long as to write it
-# Between the stages, beyond one picture of any size: a CPU is never ahead, a GPU wants a batch ready and must not wait.
-WAITING_BYTES = {"cpu": 2**21, "mps": 2**21, "cuda": 2**29}
-
 
 @dataclass(frozen=True)
 class Job:
@@ -42,6 +37,7 @@ def restore_files(task: str, options: Options, arguments: Sequence[str]) -> int:
     if options.device == "cuda:all" and ranks.size == 1 and (count := _count_gpus()) > 1 and not options.dry_run:
         return distributed.launch(arguments, count)
     try:
+        ranks.join()
         return _restore_files(task, options, ranks)
     finally:
         ranks.leave()
@@ -67,14 +63,14 @@ def _restore_files(task: str, options: Options, ranks: distributed.Ranks) -> int
 def _shared(ranks: distributed.Ranks, task: str, options: Options) -> Job:
     """The job, decided by rank 0. Its error is raised on every rank."""
     if ranks.rank > 0:
-        return ranks.share(None)
+        return ranks.broadcast(None)
     try:
         job = prepare(task, options)
     except IrestoreError as error:
         if ranks.size > 1:
-            ranks.share(error)
+            ranks.broadcast(error)
         raise
-    return ranks.share(job)
+    return ranks.broadcast(job)
 
 
 def prepare(task: str, options: Options) -> Job:
@@ -130,7 +126,7 @@ def _run(task: str, options: Options, job: Job, ranks: distributed.Ranks) -> int
     )
     if ranks.rank == 0:
         _settle(job.plan, options, report)
-    failed = options.fail_fast and report.totals.failed
+    failed = options.fail_fast and any(outcome.status == "failed" for outcome in job.plan.settled)  # on all ranks
     stop: BaseException | None = None
     try:
         if job.plan.items and not failed:
@@ -148,6 +144,8 @@ def _run(task: str, options: Options, job: Job, ranks: distributed.Ranks) -> int
             report.say("irestore: stopped before the end; what is done is kept, the same command does the rest")
     if stop is not None:
         raise stop
+    if not (options.fail_fast and totals.failed):
+        ranks.check_complete(totals, len(job.plan.items) + len(job.plan.settled))
     return totals.exit_code
 
 
@@ -167,30 +165,20 @@ def _restore(task: str, options: Options, job: Job, ranks: distributed.Ranks, re
     model = weights.read(job.entry, path, device)
     settings = Settings(tile=options.tile, precision=options.precision, max_memory=options.max_memory)
     restorer = Restorer(model, job.entry.name, settings, alpha=options.alpha, strength=options.strength)
-    items = job.plan.items
-    if device.type == "cuda":  # neighbours of one size are computed together
-        items = tuple(sorted(items, key=lambda item: (item.info.height, item.info.width)))
     if options.verbose:
         report.say(f"irestore: {job.entry.name} on {device}")
     # Not by what is left to do: the same command run again must compute the rest as it would have the first time.
-    several = sum(item.frames for item in items) + len(job.plan.settled) > 1
-    on_cpu = device.type == "cpu"
-    writers = -(-restorer.lanes // LANES_A_WRITER) if on_cpu else min(GPU_WRITERS, os.cpu_count() or 1)
-    report.started()
-    run(
-        (items[number] for number in ranks.claims(len(items))),
-        restorer,
-        report,
-        RunOptions(
-            load=load_options(options),
-            save=replace(save_options(options), provenance=provenance(task, job.entry, path)),
-            keep_alpha=options.alpha != "drop",
-            fail_fast=options.fail_fast,
-            lanes=several,
-            writers=writers,
-            waiting_bytes=WAITING_BYTES[device.type],
-        ),
+    several = sum(item.frames for item in job.plan.items) + len(job.plan.settled) > 1
+    tag = provenance(task, job.entry, path)
+    run_options = RunOptions(
+        load=load_options(options),
+        save=replace(save_options(options), provenance=tag, overwrite=options.overwrite),
+        keep_alpha=options.alpha != "drop",
+        fail_fast=options.fail_fast,
+        side_by_side=several,
     )
+    report.started()
+    run(job.plan.items, restorer, report, run_options, ranks)
 
 
 def _settle(planned: Plan, options: Options, report: Report) -> Report:

@@ -40,6 +40,9 @@ class SaveOptions:
     metadata: Literal["keep", "strip"] = "keep"
     """"strip" drops EXIF, XMP, IPTC, texts and resolution; the colour profile stays, without it colours are wrong."""
 
+    overwrite: bool = True
+    """False leaves a file that is there as it is, and is a WriteError."""
+
     provenance: str | None = None
     """Text of `provenance()`, written whatever `metadata` says; None writes none and drops one that the source had."""
 

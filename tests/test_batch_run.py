@@ -244,6 +244,56 @@ def test_a_frame_that_fails_leaves_no_file_and_the_rest_goes_on() -> None:
     assert list(results(Path("out"))) == ["still_x2.png"]
 
 
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_a_file_that_appears_while_the_run_goes_on_is_kept_and_counted_as_skipped(at_once: int) -> None:
+    """Of two runs over the same pictures, or of the user, whichever comes first."""
+    todo = items(*pictures(4))
+
+    def appear(picture: images.Picture) -> None:
+        if np.array_equal(picture.pixels, images.load("2.png").pixels):
+            Path("out/2_x2.png").write_bytes(b"mine")
+
+    records = io.StringIO()
+    network = Doubler(at_once=at_once, fail=appear)
+    report = ran(todo, network, records, save=images.SaveOptions(overwrite=False))
+    assert (report.totals.done, report.totals.skipped, report.totals.failed) == (3, 1, 0)
+    assert Path("out/2_x2.png").read_bytes() == b"mine"
+    assert report._shown_pixels == pytest.approx(sum(item.pixels for item in todo))
+    told = [json.loads(line) for line in records.getvalue().splitlines()]
+    assert [(each["input"], each["reason"]) for each in told if each["status"] == "skipped"] == [
+        ("2.png", "the output exists")
+    ]
+    (Path("out") / "0_x2.png").unlink()
+    network.calls.clear()
+    assert ran(todo, network, save=images.SaveOptions(overwrite=False)).totals.skipped == 3
+    assert network.calls == [[(6, 9)]], "what exists is not computed again"
+
+
+def test_every_note_of_the_reader_and_the_writer_reaches_the_user_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = "CMYK without a CMYK profile; colours were converted by the plain formula"
+    pages = [Image.new("CMYK", (9, 6), (shade, 0, 0, 0)) for shade in (0, 99, 200)]
+    pages[0].save("pages.tif", save_all=True, append_images=pages[1:])
+    pages[0].save("a.jpg")
+    pages[1].save("b.jpg")
+    save = images.save
+    monkeypatch.setattr(files.images, "save", lambda *a: (*save(*a), "comment dropped", note), raising=False)
+    todo = items("pages.tif", "a.jpg", "b.jpg", frames="all")
+    ran(todo, Doubler(at_once=2), load=images.LoadOptions(frames="all"))
+    said = capsys.readouterr().err.splitlines()
+    expected = [f"irestore: {name}: {note}" for name in ("pages.tif", "a.jpg", "b.jpg")]
+    assert sorted(said) == sorted([*expected, "irestore: a.jpg: comment dropped", "irestore: b.jpg: comment dropped"])
+
+
+def test_an_input_that_has_become_a_pipe_fails_instead_of_waiting_for_ever() -> None:
+    todo = items(*pictures(2))
+    Path("1.png").unlink()
+    os.mkfifo("1.png")
+    report = ran(todo, Doubler())
+    assert (report.totals.done, report.totals.failed) == (1, 1)
+
+
 def test_what_is_not_finite_is_never_written(capsys: pytest.CaptureFixture[str]) -> None:
     class Broken(Doubler):
         def __call__(

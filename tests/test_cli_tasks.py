@@ -4,13 +4,14 @@ import io
 import json
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import CONFIG, Ran, finish, irestore, results, size_of, start, write_picture, write_weights
+from tiny import CONFIG, Ran, finish, interrupt, irestore, results, size_of, start, write_picture, write_weights
 
 from irestore import images
 from irestore.batch.run import RunOptions
@@ -73,7 +74,29 @@ def test_a_closed_or_full_standard_output_is_an_error(tmp_path: Path, weights: P
     write_picture(tmp_path / "a.png", (7, 9))
     ran = finish(start(tmp_path, ["sh", "-c", 'exec "$@" >/dev/full', "sh", *command(weights), "a.png", "-o", "-"]))
     assert ran.code == 1
-    assert "standard output: cannot be written" in ran.err
+    assert "standard output: cannot be written: No space left on device" in ran.err
+    assert "None" not in ran.err
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP")
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_closed_terminal_stops_as_sigterm_does_but_not_under_nohup(
+    tmp_path: Path, weights: Path, ignored: bool
+) -> None:
+    for number in range(40):
+        write_picture(tmp_path / "in" / f"{number:02}.png", (60, 60))
+    trap = "trap '' HUP; " if ignored else ""
+    shell = ["sh", "-c", trap + 'exec "$@"', "sh"]
+    process = start(tmp_path, [*shell, *command(weights), "-r", "in", "-o", "out"])
+    ran = interrupt(process, signal.SIGHUP, lambda: any((tmp_path / "out").glob("*.png")))
+    made = len(list((tmp_path / "out").glob("*.png")))
+    assert not list((tmp_path / "out").glob(".*"))
+    if ignored:
+        assert (ran.code, made) == (0, 40)
+    else:
+        assert ran.code == 129
+        assert "stopped before the end; what is done is kept" in ran.err
+        assert 0 < made < 40
 
 
 def command(weights: Path) -> list[str]:

@@ -68,26 +68,51 @@ class Group(Ranks):
         self.rank = int(os.environ["RANK"])
         self.size = int(os.environ["WORLD_SIZE"])
         self._store: Any = None
-        self._group: Any = None
-        self._run = ""  # new for each run: the store, and so its counters, outlives a restart by torchrun
 
     def join(self) -> None:
         """Imports torch."""
         import torch.distributed as dist
-        from torch.distributed.rendezvous import rendezvous
+        from torch._C._distributed_c10d import PrefixStore, TCPStore
 
         seconds = float(os.environ.get(JOIN_SECONDS, "600"))
-        wait = timedelta(seconds=seconds)
+        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        ours = self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
         try:
-            self._store, rank, size = next(rendezvous("env://", timeout=wait))
-            dist.init_process_group("gloo", store=self._store, rank=rank, world_size=size, timeout=wait)
-            self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
+            wait = timedelta(seconds=seconds)
+            store = TCPStore(host, port, is_master=ours, timeout=wait, wait_for_workers=False)
+            run = self._welcome(store, seconds) if self.rank == 0 else self._introduce(store)
+            self._store = PrefixStore(run, store)
+            dist.init_process_group("gloo", store=self._store, rank=self.rank, world_size=self.size, timeout=PATIENCE)
         except RuntimeError as error:
             raise RankError(
-                f"rank {self.rank}: not all {self.size} ranks have joined within {seconds:.0f} s "
-                f"({_first_line(error)}); start all of them, or set {JOIN_SECONDS} to wait longer"
+                f"rank {self.rank}: the ranks did not come together within {seconds:.0f} s ({_first_line(error)}); "
+                f"start all {self.size} of them, or set {JOIN_SECONDS} to wait longer"
             ) from error
-        self._run = self.broadcast(secrets.token_hex(8) if self.rank == 0 else None)
+
+    # After a restart by torchrun the store still holds what the ranks before it wrote. So each run writes under a name
+    # of its own, which rank 0 tells to a word that no rank has said before.
+
+    def _welcome(self, store: Any, seconds: float) -> str:
+        """On rank 0: tell every rank the name of the run."""
+        run, deadline = secrets.token_hex(8), time.monotonic() + seconds
+        missing = list(range(1, self.size))
+        while missing:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"missing: {', '.join(map(str, missing))}")
+            for rank in missing:
+                if store.check([f"word/{rank}"]):
+                    store.set(f"run/{store.get(f'word/{rank}').decode()}", run)
+            time.sleep(POLL_SECONDS)
+            missing = [rank for rank in missing if not store.check([f"{run}/{rank}"])]
+        return run
+
+    def _introduce(self, store: Any) -> str:
+        """On the others: say a new word, and learn the name of the run by it."""
+        word = secrets.token_hex(8)
+        store.set(f"word/{self.rank}", word)
+        run: str = store.get(f"run/{word}").decode()
+        store.set(f"{run}/{self.rank}", "")
+        return run
 
     def broadcast(self, value: T | None) -> T:
         """From rank 0, over gloo."""
@@ -95,7 +120,7 @@ class Group(Ranks):
 
         box: list[Any] = [value]
         with _death_told():
-            dist.broadcast_object_list(box, src=0, group=self._group)
+            dist.broadcast_object_list(box, src=0)
         if isinstance(box[0], BaseException) and self.rank > 0:
             raise box[0]
         return box[0]  # type: ignore[no-any-return]
@@ -115,7 +140,7 @@ class Group(Ranks):
 
     def _count(self, counter: str, more: int) -> int:
         with _death_told():
-            return int(self._store.add(f"irestore/{self._run}/{counter}", more))
+            return int(self._store.add(counter, more))
 
     def merged(self, totals: Totals) -> Totals:
         """Gathered by all ranks."""
@@ -123,7 +148,7 @@ class Group(Ranks):
 
         gathered: list[Totals] = [totals] * self.size
         with _death_told():
-            dist.all_gather_object(gathered, totals, group=self._group)
+            dist.all_gather_object(gathered, totals)
         first, *others = gathered
         return sum(others, start=first)
 
@@ -135,11 +160,11 @@ class Group(Ranks):
 
     def leave(self) -> None:
         """Close the connections; without it torch complains."""
-        if self._group is not None:
+        if self._store is not None:
             import torch.distributed as dist
 
             dist.destroy_process_group()
-            self._store = self._group = None
+            self._store = None
 
 
 def ranks() -> Ranks:
@@ -175,23 +200,15 @@ def launch(arguments: Sequence[str], count: int) -> int:
         subprocess.Popen(command, env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, start_new_session=True)
         for rank in range(count)
     ]
-    code = 0
+    codes: list[int | None] = [None]
     try:
-        while any(process.poll() is None for process in processes):
-            code = code or _failed(processes)
-            if code:
-                _end(processes)
+        while None in codes and not any(codes):
             time.sleep(POLL_SECONDS)
-    except BaseException:
+            codes = [process.poll() for process in processes]
+    finally:
         _end(processes)
-        raise
-    return code or _failed(processes)
-
-
-def _failed(processes: Sequence["subprocess.Popen[bytes]"]) -> int:
-    """The exit code of the first process that has failed, 1 if a signal ended it; 0 if none has."""
-    codes = [process.returncode for process in processes if process.poll()]
-    return 0 if not codes else codes[0] if codes[0] > 0 else 1
+    failed = next((code for code in codes if code), 0)
+    return 1 if failed < 0 else failed
 
 
 def _end(processes: Sequence["subprocess.Popen[bytes]"]) -> None:

@@ -5,7 +5,7 @@
     2    an option or argument makes no sense
     3    the model cannot be had
     130  stopped by Ctrl-C
-    143  stopped by SIGTERM
+    143  stopped by SIGTERM, 129 by SIGHUP
 
 Commands are imported when they are called, so that `--help` and `--version` cost no more than Click.
 """
@@ -41,7 +41,7 @@ irestore denoise - -o - <a.png >b.png
 
 Every option of a task can be set in the environment: IRESTORE_DEVICE=cpu, IRESTORE_MAX_MEMORY=6G, ...
 
-Exit codes: 0 all done or skipped, 1 a picture failed, 2 usage, 3 model unavailable, 130 Ctrl-C, 143 SIGTERM.
+Exit codes: 0 all done or skipped, 1 a picture failed, 2 usage, 3 model unavailable, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM.
 """
 
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -77,15 +77,8 @@ class Totals:
 
     def __add__(self, other: "Totals") -> "Totals":
         """Counts add, the wall time is the longest."""
-        return Totals(
-            self.done + other.done,
-            self.skipped + other.skipped,
-            self.failed + other.failed,
-            self.pixels + other.pixels,
-            self.busy_seconds + other.busy_seconds,
-            max(self.seconds, other.seconds),
-            self.ranks + other.ranks,
-        )
+        both = Totals(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
+        return replace(both, seconds=max(self.seconds, other.seconds))
 
     @property
     def exit_code(self) -> int:

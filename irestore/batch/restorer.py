@@ -2,7 +2,6 @@
 
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,6 +9,7 @@ from os import cpu_count
 from typing import TYPE_CHECKING, Literal
 
 from irestore import images
+from irestore.batch.inputs import Item
 from irestore.errors import OutOfMemoryError
 
 if TYPE_CHECKING:
@@ -28,32 +28,6 @@ MOST_BESIDE = 8  # pictures computed side by side on a CPU; more would wait for 
 SMALL = 2**18  # pixels; a larger picture keeps all threads of a CPU busy by itself
 
 
-class Gate:
-    """Lets threads through in the order in which they come, while the permits suffice."""
-
-    def __init__(self, permits: int) -> None:
-        self._free = permits
-        self._waiting: deque[object] = deque()
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def hold(self, permits: int) -> Iterator[None]:
-        """Wait for so many permits, and give them back at the end."""
-        ticket = object()
-        with self._changed:
-            self._waiting.append(ticket)
-            self._changed.wait_for(lambda: self._waiting[0] is ticket and self._free >= permits)
-            self._waiting.popleft()
-            self._free -= permits
-            self._changed.notify_all()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += permits
-                self._changed.notify_all()
-
-
 class Restorer:
     """A model with its settings. Small pictures may be computed side by side on a CPU, a thread each.
 
@@ -67,6 +41,7 @@ class Restorer:
         import torch
 
         self.name = name
+        self.scale = model.scale
         self.device = model.device
         self._model = model
         self._settings = settings
@@ -75,19 +50,11 @@ class Restorer:
         self._planes = 3 if model.in_chans == 1 else 1  # pictures that the network sees of one of ours
         self._threads = torch.get_num_threads() if self.device.type == "cpu" else 1
         self._beside = self._threads // -(-self._threads // MOST_BESIDE)
-        self._gate = Gate(self._beside)
-
-    @property
-    def workers(self) -> int:
-        """How many threads should read, compute and write, so that the network need not wait."""
-        if self.device.type == "cpu":
-            return self._beside + max(2, self._beside // 2)
-        return 3 + min(8, cpu_count() or 1)
-
-    @property
-    def large_pictures(self) -> int:
-        """How many pictures that are computed alone may be in memory at once: on a CPU one in each stage."""
-        return 3 if self.device.type == "cpu" else self.workers
+        self._door, self._permits = threading.Lock(), threading.Semaphore(self._beside)
+        # Threads that read or write meanwhile: to compute takes a CPU about five times as long, but a GPU less time.
+        spare = max(2, self._beside // 2) if self.device.type == "cpu" else 2 + min(8, cpu_count() or 1)
+        self.workers = self._beside + spare
+        self.large_pictures = 1 + spare  # in memory at once, of those that are computed alone
 
     def side_by_side(self, height: int, width: int) -> int:
         """How many pictures of that size may be computed at the same time, each in a thread of its own."""
@@ -104,13 +71,19 @@ class Restorer:
     @contextmanager
     def turn(self, side_by_side: int) -> Iterator[None]:
         """Wait until this thread may compute, as one of so many at once, with its part of the CPU's threads."""
-        with self._gate.hold(self._beside // side_by_side):
+        permits = self._beside // side_by_side
+        with self._door:  # so that none overtakes one that waits for all permits
+            for _ in range(permits):
+                self._permits.acquire()
+        try:
             if self.device.type == "cpu":
                 import torch
 
                 torch.get_num_threads()  # once asked, a thread keeps the number that is set below as its own
                 torch.set_num_threads(self._threads // side_by_side)
             yield
+        finally:
+            self._permits.release(permits)
 
     def padded(self, height: int, width: int) -> tuple[int, int]:
         """The size in whole windows. Pictures of one padded size can be restored at once."""
@@ -178,7 +151,7 @@ class Restorer:
         result = self._compute(image, progress)
         if self._strength < 1:
             result = torch.lerp(image, result, self._strength)
-        scale = self._model.scale
+        scale = self.scale
         sizes = (plane.shape[:2] for plane in planes)
         cut = [each[:, : h * scale, : w * scale] for each, (h, w) in zip(result, sizes, strict=True)]
         return [each.permute(1, 2, 0).contiguous().numpy() for each in cut]
@@ -201,7 +174,23 @@ class Restorer:
         if picture.alpha is None or self._alpha == "drop":
             return None
         if self._alpha == "resize":
-            return images.resize_alpha(picture.alpha, self._model.scale)
+            return images.resize_alpha(picture.alpha, self.scale)
         plane = picture.alpha[..., None].repeat(3, axis=2)
         restored: NDArray[np.float32] = self._restored([plane], lambda _: None)[0].mean(axis=2)
         return restored
+
+
+def batches(items: Sequence[Item], restorer: Restorer) -> list[list[int]]:
+    """The numbers of the items that are computed at once: each alone, but for stills of one padded size on a GPU."""
+    done: list[list[int]] = []
+    growing: dict[tuple[int, ...], list[int]] = {}
+    for number, item in enumerate(items):
+        height, width = item.info.height, item.info.width
+        size = restorer.padded(height, width) if item.frames == 1 else (number,)
+        batch = growing.setdefault(size, [])
+        if not batch:
+            done.append(batch)
+        batch.append(number)
+        if item.frames > 1 or len(batch) == restorer.batch_size(*restorer.padded(height, width)):
+            del growing[size]
+    return done

@@ -1,14 +1,13 @@
 """A plan carried out by worker threads: each takes a picture, reads it, computes it when its turn comes, and writes it.
 
-Reading, computing and writing overlap because the workers are at different stages; what is in memory is bounded by
-their number. What is computed at once, and with how many threads, follows from the plan and the sizes alone, so the
-same command gives the same bytes.
+Reading, computing and writing overlap because the workers are at different stages; their number bounds the memory.
+What is computed at once, and with how many threads, follows from the plan and the sizes alone, so the same command
+gives the same bytes.
 
 A picture that fails is reported by name and the rest goes on. After a stop (`KeyboardInterrupt`, `fail_fast`, a full
 disk) nothing more is begun, and what is computed is still written.
 """
 
-import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from irestore.batch.inputs import Item
 from irestore.batch.plan import EXISTS
 from irestore.batch.ranks import Ranks
 from irestore.batch.report import Outcome, Report, Status
-from irestore.batch.restorer import Restorer
+from irestore.batch.restorer import Restorer, batches
 from irestore.errors import IrestoreError, RankError, WriteError
 from irestore.images import LoadOptions, Picture, SaveOptions
 
@@ -53,7 +52,6 @@ class Work:
     item: Item
     side_by_side: int  # pictures that may be computed at the same time as this one, itself included
     notes: list[str] = field(default_factory=list)
-    size: tuple[int, int] = (0, 0)  # of the result: height, width
     shown: float = 0.0  # pixels that the bar has counted
     seconds: float = 0.0  # spent on it, without the time in which it waited for its turn
 
@@ -68,56 +66,40 @@ def run(items: Sequence[Item], restorer: Restorer, report: Report, options: RunO
     _Run(claimed, restorer, report, options, ranks).run()
 
 
-def batches(items: Sequence[Item], restorer: Restorer) -> list[list[int]]:
-    """The numbers of the items that are computed at once: each alone, but for stills of one padded size on a GPU."""
-    done: list[list[int]] = []
-    growing: dict[tuple[int, ...], list[int]] = {}
-    for number, item in enumerate(items):
-        height, width = item.info.height, item.info.width
-        size = restorer.padded(height, width) if item.frames == 1 else (number,)
-        batch = growing.setdefault(size, [])
-        if not batch:
-            done.append(batch)
-        batch.append(number)
-        if item.frames > 1 or len(batch) == restorer.batch_size(*restorer.padded(height, width)):
-            del growing[size]
-    return done
-
-
+@dataclass
 class _Run:
-    def __init__(
-        self, units: Iterator[list[Item]], restorer: Restorer, report: Report, options: RunOptions, ranks: Ranks
-    ) -> None:
-        self.units, self.restorer, self.report, self.options, self.ranks = units, restorer, report, options, ranks
-        self.stop = threading.Event()  # nothing more is begun
-        self.cause: BaseException | None = None  # of the stop, where it is to be raised
-        self.lock = threading.Lock()
-        self.taking = threading.Lock()
-        self.large = threading.Semaphore(restorer.large_pictures)
+    units: Iterator[list[Item]]
+    restorer: Restorer
+    report: Report
+    options: RunOptions
+    ranks: Ranks
+    stop: threading.Event = field(default_factory=threading.Event)  # nothing more is begun
+    cause: BaseException | None = None  # of the stop, where it is to be raised
+    unforeseen: int = 0  # failures in a row
+
+    def __post_init__(self) -> None:
+        self.lock, self.taking = threading.Lock(), threading.Lock()
+        self.large = threading.Semaphore(self.restorer.large_pictures)
         self.writing: set[Path] = set()
-        self.unforeseen = 0  # failures in a row
 
     def run(self) -> None:
         """Called once."""
         workers = [threading.Thread(target=self._work, daemon=True) for _ in range(self.restorer.workers)]
-        try:
-            for worker in workers:
-                worker.start()
-            self._wait(workers)
-        except BaseException as error:
-            self._stop(error)
+        for worker in workers:
+            worker.start()
+        while True:
             try:
-                self._wait(workers)
-            except KeyboardInterrupt:
-                for target in list(self.writing):
-                    discard_unfinished(target)
-                raise
+                while any(worker.is_alive() for worker in workers):  # a `join` cut short by Ctrl-C takes it for dead
+                    time.sleep(POLL_SECONDS)
+                break
+            except KeyboardInterrupt as interrupt:
+                if isinstance(self.cause, KeyboardInterrupt):  # the second one
+                    for target in list(self.writing):
+                        discard_unfinished(target)
+                    raise
+                self._stop(interrupt)
         if self.cause is not None:
             raise self.cause
-
-    def _wait(self, workers: list[threading.Thread]) -> None:
-        while any(worker.is_alive() for worker in workers):  # a `join` cut short by an interrupt takes it for dead
-            time.sleep(POLL_SECONDS)
 
     def _stop(self, cause: BaseException | None) -> None:
         with self.lock:
@@ -150,35 +132,21 @@ class _Run:
         return [Work(item, many) for item in items]
 
     def _make(self, unit: list[Work]) -> None:
-        if not self.options.save.overwrite:
-            unit = [work for work in unit if not self._skip(work)]
-        try:
-            restored = self._at_once(unit) if len(unit) > 1 else []
-        except StoppedError:
-            return
+        restored = self._at_once(unit) if len(unit) > 1 else []
         for number, work in enumerate(unit):
             self._write(work, iter([restored[number]]) if restored else self._restored(work))
-
-    def _skip(self, work: Work) -> bool:
-        """Whether a result has appeared since the plan, perhaps from another run; then that is reported."""
-        there = work.item.target is not None and os.path.lexists(work.item.target)
-        if there:
-            self._conclude(work, "skipped", EXISTS)
-        return there
 
     def _at_once(self, unit: list[Work]) -> list[Picture]:
         """The restored pictures of a batch; none where one of them fails: each on its own tells which."""
         began = time.monotonic()
         try:
             restored = self._compute([picture for work in unit for picture in self._read(work)], unit)
-        except (StoppedError, RankError):
-            raise
         except Exception:
-            for work in unit:
-                self._advance(work, -work.shown)
-            return []
+            restored = []
         for work in unit:
             work.seconds += (time.monotonic() - began) / len(unit)
+            if not restored:
+                self._advance(work, -work.shown)
         return restored
 
     def _restored(self, work: Work) -> Iterator[Picture]:
@@ -194,6 +162,8 @@ class _Run:
                     yield from restored
 
     def _read(self, work: Work) -> Iterator[Picture]:
+        if self.stop.is_set():
+            raise StoppedError
         for picture in read_item(work.item, self.options.load, self.options.save, keep_alpha=self.options.keep_alpha):
             work.notes += picture.notes
             yield picture
@@ -218,10 +188,7 @@ class _Run:
                 raise StoppedError
             self.report.present(unit[0].item.input.path)
             with self.report.computing():
-                restored = self.restorer(pictures, progress)
-        for work in unit:
-            work.size = (restored[0].height, restored[0].width)
-        return restored
+                return self.restorer(pictures, progress)
 
     def _advance(self, work: Work, pixels: float) -> None:
         with self.lock:
@@ -236,16 +203,8 @@ class _Run:
             self.writing.add(target)
         try:
             work.notes += write_item(pictures, work.item, self.options.save)
-        except RankError:
-            raise
-        except StoppedError:
-            if work.shown and work.item.frames > 1:
-                self._fail(work, WriteError(f"{target}: stopped before its last frame"))
         except Exception as error:
-            if is_there_already(error):
-                self._conclude(work, "skipped", EXISTS)
-            else:
-                self._fail(work, error)
+            self._fail(work, error)
         else:
             self.unforeseen = 0
             work.seconds += time.monotonic() - began
@@ -255,14 +214,23 @@ class _Run:
                 self.writing.discard(target)
 
     def _fail(self, work: Work, error: Exception) -> None:
-        """Report an item that failed, and stop the run where the others would fail alike."""
+        """Report an item that failed, and stop the run where the others would fail alike. Raises RankError."""
+        target, path = work.item.target, str(work.item.input.path)
+        if isinstance(error, RankError):
+            raise error
+        if isinstance(error, StoppedError):
+            if not work.shown or work.item.frames == 1:
+                return
+            error = WriteError(f"{target}: stopped before its last frame")
+        if is_there_already(error):
+            self._conclude(work, "skipped", EXISTS)
+            return
         if self.options.fail_fast:
             with self.lock:
                 if self.stop.is_set():
                     return  # only the first is told
                 self.stop.set()
             self.ranks.stop()
-        target, path = work.item.target, str(work.item.input.path)
         reason = "out of memory" if isinstance(error, MemoryError) else str(error) or type(error).__name__
         if isinstance(error, (IrestoreError, OSError, MemoryError)):
             self.unforeseen = 0
@@ -277,7 +245,7 @@ class _Run:
 
     def _conclude(self, work: Work, status: Status, reason: str = "") -> None:
         """Report what became of an item, with every note on it once."""
-        item, done = work.item, status == "done"
+        item, done, scale = work.item, status == "done", self.restorer.scale
         for note in dict.fromkeys(work.notes):
             self.report.note(f"{item.input.path}: {note}")
         outcome = Outcome(
@@ -286,7 +254,7 @@ class _Run:
             item.target,
             reason,
             input_size=(item.info.height, item.info.width),
-            output_size=work.size if done else None,
+            output_size=(item.info.height * scale, item.info.width * scale) if done else None,
             model=self.restorer.name,
             seconds=round(max(0.0, work.seconds), 3) if done else None,
             peak_bytes=self.restorer.peak_bytes() if done else None,

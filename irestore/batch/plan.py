@@ -5,22 +5,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from irestore import images
 from irestore.batch.checks import check_folders, check_inputs_kept, check_space, check_targets
 from irestore.batch.inputs import Input, Item, Refused
 from irestore.batch.naming import STDOUT, Naming, check_template, default_template
 from irestore.batch.report import Outcome
 from irestore.errors import ImageError, UsageError
-from irestore.images import (
-    FORMATS,
-    Info,
-    LoadOptions,
-    SaveOptions,
-    check_target,
-    default_format,
-    format_of,
-    probe,
-    target_format,
-)
 
 EXISTS = "the output exists"
 MADE_BEFORE = "irestore made it"
@@ -37,8 +27,8 @@ class Request:
     template: str | None = None
     overwrite: bool = False
     include_restored: bool = False
-    load: LoadOptions = field(default_factory=LoadOptions)
-    save: SaveOptions = field(default_factory=SaveOptions)
+    load: images.LoadOptions = field(default_factory=images.LoadOptions)
+    save: images.SaveOptions = field(default_factory=images.SaveOptions)
 
 
 @dataclass(frozen=True)
@@ -85,7 +75,7 @@ def _naming(request: Request, inputs: Sequence[Input], *, several: bool) -> Nami
     template = request.template or default_template(request.scale)
     check_template(template)
     values = {"task": request.task, "model": request.model, "scale": str(request.scale)}
-    suffix = None if request.save.format == "auto" else FORMATS[request.save.format].suffixes[0]
+    suffix = None if request.save.format == "auto" else images.FORMATS[request.save.format].suffixes[0]
     output = request.output
     if output is None:
         return Naming(template, values, suffix=suffix)
@@ -98,9 +88,9 @@ def _naming(request: Request, inputs: Sequence[Input], *, several: bool) -> Nami
         if any(each.content is not None for each in inputs):
             raise UsageError(f"-o {output}: what is read from standard input has no name; give the output one")
         return Naming(template, values, folder=Path(output), suffix=suffix)
-    if request.save.format == "auto" and format_of(output) is None and not Path(output).suffix:
+    if request.save.format == "auto" and images.format_of(output) is None and not Path(output).suffix:
         raise UsageError(f"-o {output}: a file needs a suffix, as in {output}.png; for a folder write {output}/")
-    check_target(_format(Path(output), request.save, ""), 1, 1, False, request.save)
+    images.check_target(_format(Path(output), request.save, ""), 1, 1, False, request.save)
     return Naming(template, values, file=Path(output))
 
 
@@ -113,15 +103,15 @@ def _planned(request: Request, naming: Naming, found: Input | Refused) -> Item |
     if target is not None and not request.overwrite and os.path.lexists(target):
         return Outcome("skipped", path, target, EXISTS)
     try:
-        info = probe(found.stream(), request.load)
+        info = images.probe(found.stream(), request.load)
     except ImageError as error:
         return Outcome("failed", path, target, str(error))
     if not (found.alone or request.include_restored) and _made_before(info, request.task):
         return Outcome("skipped", path, None, MADE_BEFORE)
     frames = info.frames if request.load.frames == "all" else 1
-    default = default_format(info.format, frames)
+    default = images.default_format(info.format, frames)
     if target is None:
-        target = naming.target(path, found.below, FORMATS[default].suffixes[0])
+        target = naming.target(path, found.below, images.FORMATS[default].suffixes[0])
         if target is not None and not request.overwrite and os.path.lexists(target):
             return Outcome("skipped", path, target, EXISTS)
     item = Item(found, target, _format(target, request.save, default), info, frames)
@@ -136,25 +126,25 @@ def _impossible(request: Request, item: Item) -> str | None:
         return f"has {info.frames} frames or pages; --frames first takes the first, --frames all takes all"
     if item.frames > 1 and item.target is None:
         return f"has {item.frames} frames, standard output takes one; give a file to -o"
-    if item.frames > 1 and not FORMATS[item.format].frames:
+    if item.frames > 1 and not images.FORMATS[item.format].frames:
         return f"{item.format} holds one frame, this has {item.frames}; choose --frames first, or gif, webp, png"
     try:
-        check_target(item.format, info.width * scale, info.height * scale, False, request.save)
+        images.check_target(item.format, info.width * scale, info.height * scale, False, request.save)
     except UsageError as error:
         return str(error)
     return None
 
 
-def _format(target: Path | None, save: SaveOptions, default: str) -> str:
+def _format(target: Path | None, save: images.SaveOptions, default: str) -> str:
     """The format to write. Raises UsageError where the target's suffix names none, or another than `--format` does."""
     if target is None:
         return default if save.format == "auto" else save.format
-    named = format_of(target)
+    named = images.format_of(target)
     if save.format != "auto" and named not in (None, save.format):
         raise UsageError(f"{target}: its suffix says {named}, --format says {save.format}; make them agree")
-    return target_format(target, save)
+    return images.target_format(target, save)
 
 
-def _made_before(info: Info, task: str) -> bool:
+def _made_before(info: images.Info, task: str) -> bool:
     """Whether irestore wrote this picture as the result of the same task."""
     return info.provenance is not None and f"task={task}" in info.provenance.split()

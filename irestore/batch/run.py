@@ -17,28 +17,18 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from irestore.batch.files import discard_unfinished, is_full_disk, is_there_already, read_item, write_item
+from irestore.batch import files
+from irestore.batch.files import RunOptions as RunOptions
 from irestore.batch.inputs import Item
 from irestore.batch.plan import EXISTS
 from irestore.batch.ranks import Ranks
 from irestore.batch.report import Outcome, Report, Status
 from irestore.batch.restorer import Restorer, batches
-from irestore.errors import IrestoreError, RankError, WriteError
-from irestore.images import LoadOptions, Picture, SaveOptions
+from irestore.errors import RankError, WriteError
+from irestore.images import Picture
 
 POLL_SECONDS = 0.01
 UNFORESEEN = 3  # pictures that fail in a row, each by an error that nobody foresaw, end the run
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How pictures are read and written."""
-
-    load: LoadOptions = field(default_factory=LoadOptions)
-    save: SaveOptions = field(default_factory=SaveOptions)
-    keep_alpha: bool = True
-    fail_fast: bool = False
-    side_by_side: bool = True  # whether small pictures are computed at the same time where that is faster
 
 
 class StoppedError(Exception):
@@ -80,10 +70,10 @@ class _Run:
     def __post_init__(self) -> None:
         self.lock, self.taking = threading.Lock(), threading.Lock()
         self.large = threading.Semaphore(self.restorer.large_pictures)
-        self.writing: set[Path] = set()
+        self.writing: set[Path | None] = set()
 
     def run(self) -> None:
-        """Called once."""
+        """Start the workers and wait for them."""
         workers = [threading.Thread(target=self._work, daemon=True) for _ in range(self.restorer.workers)]
         for worker in workers:
             worker.start()
@@ -95,7 +85,7 @@ class _Run:
             except KeyboardInterrupt as interrupt:
                 if isinstance(self.cause, KeyboardInterrupt):  # the second one
                     for target in list(self.writing):
-                        discard_unfinished(target)
+                        files.discard_unfinished(target)
                     raise
                 self._stop(interrupt)
         if self.cause is not None:
@@ -164,7 +154,7 @@ class _Run:
     def _read(self, work: Work) -> Iterator[Picture]:
         if self.stop.is_set():
             raise StoppedError
-        for picture in read_item(work.item, self.options.load, self.options.save, keep_alpha=self.options.keep_alpha):
+        for picture in files.read_item(work.item, self.options):
             work.notes += picture.notes
             yield picture
 
@@ -198,11 +188,9 @@ class _Run:
     def _write(self, work: Work, pictures: Iterator[Picture]) -> None:
         """Write an item, taking its pictures one by one, and report what became of it."""
         began = time.monotonic()
-        target = work.item.target
-        if target is not None:
-            self.writing.add(target)
+        self.writing.add(work.item.target)
         try:
-            work.notes += write_item(pictures, work.item, self.options.save)
+            work.notes += files.write_item(pictures, work.item, self.options)
         except Exception as error:
             self._fail(work, error)
         else:
@@ -210,19 +198,18 @@ class _Run:
             work.seconds += time.monotonic() - began
             self._conclude(work, "done")
         finally:
-            if target is not None:
-                self.writing.discard(target)
+            self.writing.discard(work.item.target)
 
     def _fail(self, work: Work, error: Exception) -> None:
         """Report an item that failed, and stop the run where the others would fail alike. Raises RankError."""
-        target, path = work.item.target, str(work.item.input.path)
+        target = work.item.target
         if isinstance(error, RankError):
             raise error
         if isinstance(error, StoppedError):
             if not work.shown or work.item.frames == 1:
                 return
             error = WriteError(f"{target}: stopped before its last frame")
-        if is_there_already(error):
+        if files.is_there_already(error):
             self._conclude(work, "skipped", EXISTS)
             return
         if self.options.fail_fast:
@@ -231,16 +218,11 @@ class _Run:
                     return  # only the first is told
                 self.stop.set()
             self.ranks.stop()
-        reason = "out of memory" if isinstance(error, MemoryError) else str(error) or type(error).__name__
-        if isinstance(error, (IrestoreError, OSError, MemoryError)):
-            self.unforeseen = 0
-        else:
-            self.unforeseen += 1
-            reason = f"unexpected {type(error).__name__}: {reason.splitlines()[0]}"
-        self._conclude(work, "failed", reason if path in reason else f"{path}: {reason}")
+        self.unforeseen = 0 if files.is_foreseen(error) else self.unforeseen + 1
+        self._conclude(work, "failed", files.reason_of(error, work.item))
         if self.unforeseen >= UNFORESEEN:
             self._stop(error)
-        elif target is not None and isinstance(error, (WriteError, OSError)) and is_full_disk(error):
+        elif target is not None and isinstance(error, (WriteError, OSError)) and files.is_full_disk(error):
             self._stop(WriteError(f"{target}: the disk is full; free some space and run again"))
 
     def _conclude(self, work: Work, status: Status, reason: str = "") -> None:

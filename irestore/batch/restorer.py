@@ -6,19 +6,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from os import cpu_count
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from irestore import images
 from irestore.batch.inputs import Item
 from irestore.errors import OutOfMemoryError
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from numpy.typing import NDArray
-
-    from irestore.models.network import Network
-    from irestore.runner import Settings
+from irestore.models.network import Network
+from irestore.runner import Settings, budget, cost, pad, restore
+from irestore.tiling import is_out_of_memory
 
 AlphaMode = Literal["resize", "restore", "drop"]
 Progress = Callable[[float], None]
@@ -36,10 +35,8 @@ class Restorer:
     """
 
     def __init__(
-        self, model: "Network", name: str, settings: "Settings", *, alpha: AlphaMode = "resize", strength: float = 1.0
+        self, model: Network, name: str, settings: Settings, *, alpha: AlphaMode = "resize", strength: float = 1.0
     ) -> None:
-        import torch
-
         self.name = name
         self.scale = model.scale
         self.device = model.device
@@ -58,8 +55,6 @@ class Restorer:
 
     def side_by_side(self, height: int, width: int) -> int:
         """How many pictures of that size may be computed at the same time, each in a thread of its own."""
-        from irestore.runner import budget, cost
-
         height, width = self.padded(height, width)
         if self._beside == 1 or height * width > SMALL:
             return 1
@@ -77,8 +72,6 @@ class Restorer:
                 self._permits.acquire()
         try:
             if self.device.type == "cpu":
-                import torch
-
                 torch.get_num_threads()  # once asked, a thread keeps the number that is set below as its own
                 torch.set_num_threads(self._threads // side_by_side)
             yield
@@ -92,8 +85,6 @@ class Restorer:
 
     def batch_size(self, height: int, width: int) -> int:
         """How many pictures of that size to restore at once: as many as a GPU holds untiled, one elsewhere."""
-        from irestore.runner import cost
-
         if self.device.type != "cuda":
             return 1
         count = LARGEST_BATCH
@@ -108,8 +99,6 @@ class Restorer:
     def peak_bytes(self) -> int:
         """Peak of the tensors on a CUDA device, of the whole process elsewhere; 0 where the system does not tell."""
         if self.device.type == "cuda":
-            import torch
-
             return int(torch.cuda.max_memory_allocated(self.device))
         if sys.platform == "win32":
             return 0
@@ -124,8 +113,6 @@ class Restorer:
         `progress` gets the fraction done, rising. Raises RestoreError; NonFiniteError where even float32 gives NaN or
         infinity.
         """
-        from irestore.tiling import is_out_of_memory
-
         try:
             filled = [images.fill_transparent(picture) for picture in pictures]
             pixels = self._restored([picture.pixels for picture in filled], progress)
@@ -138,12 +125,8 @@ class Restorer:
                 raise
             raise OutOfMemoryError("its result does not fit into memory: close other programs") from error
 
-    def _restored(self, planes: "Sequence[NDArray[np.float32]]", progress: Progress) -> "list[NDArray[np.float32]]":
+    def _restored(self, planes: Sequence[NDArray[np.float32]], progress: Progress) -> list[NDArray[np.float32]]:
         """Arrays (H, W, 3) of one padded size -> arrays (H * scale, W * scale, 3)."""
-        import torch
-
-        from irestore.runner import pad
-
         tensors = [torch.from_numpy(each).permute(2, 0, 1)[None] for each in planes]  # (1, 3, H, W)
         if len(tensors) > 1:  # padded here as `restore` would, so that they fit together
             tensors = [pad(each, self._model.window) for each in tensors]
@@ -156,10 +139,8 @@ class Restorer:
         cut = [each[:, : h * scale, : w * scale] for each, (h, w) in zip(result, sizes, strict=True)]
         return [each.permute(1, 2, 0).contiguous().numpy() for each in cut]
 
-    def _compute(self, image: "torch.Tensor", progress: Progress) -> "torch.Tensor":
+    def _compute(self, image: torch.Tensor, progress: Progress) -> torch.Tensor:
         """As `restore`, for networks of one channel too, which take each colour as a picture of its own."""
-        from irestore.runner import restore
-
         if self._model.in_chans == 1 and image.shape[1] == 3:
             planes = self._compute(image.reshape(-1, 1, *image.shape[2:]), progress)
             return planes.reshape(-1, 3, *planes.shape[2:])
@@ -170,7 +151,7 @@ class Restorer:
         before = self._settings.tile
         self._settings = replace(self._settings, tile=min(before, tile) if isinstance(before, int) else tile)
 
-    def _alpha_of(self, picture: images.Picture) -> "NDArray[np.float32] | None":
+    def _alpha_of(self, picture: images.Picture) -> NDArray[np.float32] | None:
         if picture.alpha is None or self._alpha == "drop":
             return None
         if self._alpha == "resize":

@@ -12,8 +12,6 @@ from irestore.batch.inputs import STDIN, find, read_list
 from irestore.batch.naming import STDOUT
 from irestore.batch.plan import EXISTS, MADE_BEFORE, Plan, Request, plan
 from irestore.batch.report import Report
-from irestore.batch.restorer import Restorer
-from irestore.batch.run import RunOptions, run
 from irestore.cli.chosen import candidates, check_fits, load_options, provenance, save_options, tag_safe
 from irestore.cli.options import Options
 from irestore.errors import IrestoreError, UsageError
@@ -154,6 +152,8 @@ def _restore(task: str, options: Options, job: Job, ranks: distributed.Ranks, re
     import torch
 
     from irestore import devices
+    from irestore.batch.restorer import Restorer
+    from irestore.batch.run import RunOptions, run
     from irestore.runner import Settings
 
     path = job.path

@@ -457,7 +457,6 @@ def test_an_animation_that_a_stop_cuts_short_fails_and_leaves_no_file(beside: in
 
 def test_a_stop_writes_what_is_computed_and_ends_its_threads() -> None:
     names = pictures(30)
-    count = threading.active_count()
     seen: list[int] = []
 
     def stop(_: images.Picture) -> None:
@@ -468,7 +467,7 @@ def test_a_stop_writes_what_is_computed_and_ends_its_threads() -> None:
     with pytest.raises(KeyboardInterrupt):
         ran(items(*names), Doubler(fail=stop))
     assert len(results(Path("out"))) == 5
-    assert threading.active_count() == count
+    assert "worker" not in [thread.name for thread in threading.enumerate()]
 
 
 def stopping_while_writing(monkeypatch: pytest.MonkeyPatch, signals: int) -> None:
@@ -508,7 +507,10 @@ def test_a_second_stop_leaves_nothing_unfinished(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(KeyboardInterrupt):
         ran(todo, Doubler())
     assert list(results(Path("out"))) == [".irestore-1-0123.part"]
-    time.sleep(1)  # until the threads that write have come to their end
+    deadline = time.monotonic() + 20
+    while "worker" in [thread.name for thread in threading.enumerate()]:  # the threads that write come to their end
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_stop_while_a_batch_is_written_writes_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -615,17 +617,15 @@ def test_an_unforeseen_error_of_every_picture_ends_the_run_and_its_threads() -> 
         time.sleep(0.01)
         raise ZeroDivisionError
 
-    count = threading.active_count()
     with pytest.raises(ZeroDivisionError):
         ran(items(*pictures(9)), Watched(2, work))
-    assert threading.active_count() == count
+    assert "worker" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_a_stop_while_pictures_are_computed_gives_those_up_and_writes_what_is_through() -> None:
     """One picture never ends by itself: it hears that the run is over when it tells how far it is."""
     todo = items(*pictures(12))
     through: list[int] = []
-    count = threading.active_count()
 
     class Stuck(Doubler):
         def __call__(
@@ -648,7 +648,7 @@ def test_a_stop_while_pictures_are_computed_gives_those_up_and_writes_what_is_th
     made = sorted(results(Path("out")))
     assert len(made) == 4
     assert "1_x2.png" not in made
-    assert threading.active_count() == count
+    assert "worker" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_side_by_side_gives_the_same_files_as_one_picture_after_the_other() -> None:

@@ -74,7 +74,8 @@ class _Run:
 
     def run(self) -> None:
         """Start the workers and wait for them."""
-        workers = [threading.Thread(target=self._work, daemon=True) for _ in range(self.restorer.workers)]
+        many = self.restorer.workers
+        workers = [threading.Thread(target=self._work, name="worker", daemon=True) for _ in range(many)]
         for worker in workers:
             worker.start()
         while True:

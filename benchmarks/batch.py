@@ -33,7 +33,7 @@ IN_TURN = """
 import sys, time
 from pathlib import Path
 import torch
-from irestore import images, weights
+from irestore import weights
 from irestore.batch import files
 from irestore.batch.inputs import find
 from irestore.batch.plan import Request, plan
@@ -44,10 +44,11 @@ model = weights.read(entry, Path(sys.argv[1]))
 request = Request(task="sr", scale=entry.scale, model="x", output=sys.argv[3])
 items = plan(request, find([sys.argv[2]], recursive=True)).items
 restorer = Restorer(model, "x", Settings())
+options = files.RunOptions()
 began = time.monotonic()
 for item in items:
-    (picture,) = files.read(item, images.LoadOptions(), images.SaveOptions(), keep_alpha=True)
-    files.write(restorer([picture], lambda _: None), item, images.SaveOptions())
+    (picture,) = files.read_item(item, options)
+    files.write_item(restorer([picture], lambda _: None), item, options)
 print(time.monotonic() - began)
 """
 PLANNING = """

@@ -44,6 +44,17 @@ def free_bytes(device: torch.device) -> int:
     return _free_host_bytes()
 
 
+def total_bytes(device: torch.device) -> int:
+    """Bytes of memory that a program may ever have on that device; on one machine always the same."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory())
+    limit = Path("/sys/fs/cgroup/memory.max")
+    allowed = limit.read_text().strip() if limit.exists() else "max"
+    return _total_host_bytes() if allowed == "max" else min(int(allowed), _total_host_bytes())
+
+
 def _free_host_bytes() -> int:
     """MemAvailable of Linux, cut to what the control group still allows; elsewhere a half of the machine's memory."""
     meminfo = Path("/proc/meminfo")

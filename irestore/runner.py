@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from math import isqrt
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from irestore.devices import free_bytes
+from irestore.devices import free_bytes, total_bytes
 from irestore.errors import NonFiniteError, OutOfMemoryError, RestoreError, UsageError
 from irestore.field import Field
 from irestore.models.network import Network
 from irestore.tiling import Tiling, is_out_of_memory, round_up
 
-SHARE = 0.7  # of the free memory is taken where --max-memory does not say
+SHARE = 0.7  # of the memory is taken where --max-memory does not say
 CACHE_BYTES = 16 * 2**20  # what a tile may take on a CPU: those that stay in the cache are the fastest
 STRIP = 256  # rows of the result that are checked and copied at once
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -29,7 +30,8 @@ class Settings:
 
     `tile`: side of a tile in pixels of the input, rounded up to whole windows; "auto" the fastest that fits, "off" the
     whole image at once. `precision`: "auto" is float32. `max_memory`: bytes that a run may take beyond the loaded
-    model; by default 70 % of what is free. Where maps do not fit they go to host memory, then to a scratch file.
+    model; by default tiles are chosen for 70 % of what the device has, since the result should not depend on what is
+    free at the moment. Where maps do not fit into 70 % of that they go to host memory, then to a scratch file.
     """
 
     tile: int | Literal["auto", "off"] = "auto"
@@ -76,8 +78,8 @@ def cost(model: Network, height: int, width: int, settings: Settings, batch: int
 
 
 def budget(device: torch.device, settings: Settings) -> int:
-    """Bytes that may be taken on the device beyond the loaded model."""
-    return settings.max_memory or int(SHARE * free_bytes(device))
+    """Bytes that a plan may take on the device beyond the loaded model, whatever is free at the moment."""
+    return settings.max_memory or int(SHARE * total_bytes(device))
 
 
 def check_budget(plan: Cost, settings: Settings) -> None:
@@ -121,11 +123,14 @@ def restore(
     image: Tensor,
     settings: Settings | None = None,
     progress: Callable[[float], None] | None = None,
+    *,
+    shrunk: Callable[[int], None] | None = None,
 ) -> Tensor:
     """The restored image, the same for every tile size: (B, C, H, W) in 0..1 -> (B, C, H * scale, W * scale) in 0..1.
 
     Computed on the model's device, returned on the CPU, channels last in memory, in the model's precision (float32,
-    or float64 for a model in float64). `progress` is told the share done, rising to 1, after each tile. Raises
+    or float64 for a model in float64). `progress` is told the share done, rising to 1, after each tile; `shrunk`
+    the side of the tiles that fitted, where those that were planned did not. Raises
     RestoreError where the image does not suit the model, OutOfMemoryError where not even one window fits, and
     NonFiniteError where float32 gives NaN or infinity.
     """
@@ -139,18 +144,22 @@ def restore(
     height, width = image.shape[2:]
     plan = cost(model, height, width, settings, len(image))
     check_budget(plan, settings)
+    storage = plan.storage
+    if storage == "device" and settings.max_memory is None and plan.bytes > SHARE * free_bytes(model.device):
+        storage = "scratch" if model.device.type == "cpu" else "host"
     tiling = Tiling(
         plan.tile,
         multiple=model.window,
         device=model.device,
-        storage=plan.storage,
+        storage=storage,
         precision=PRECISIONS.get(settings.precision),
         progress=progress and Progress(progress, model.passes),
     )
     try:
         with torch.no_grad(), exact_convolutions(model.device):
             padded = pad(image.to(model.dtype), model.window)
-            return finished(model(Field.of(padded, tiling)), height * model.scale, width * model.scale)
+            planned = tiling.tile
+            result = finished(model(Field.of(padded, tiling)), height * model.scale, width * model.scale)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -158,6 +167,9 @@ def restore(
             f"a picture of {height}x{width} pixels does not fit into the memory of {model.device}: "
             "close other programs, or allow less with --max-memory, so that maps lie in a file"
         ) from error
+    if shrunk is not None and tiling.tile is not None and tiling.tile != planned:
+        shrunk(isqrt(tiling.tile[0] * tiling.tile[1]) // model.window * model.window or model.window)
+    return result
 
 
 def exact_convolutions(device: torch.device) -> AbstractContextManager[None]:

@@ -13,8 +13,8 @@ from PIL import Image
 from tiny import write_picture
 
 from irestore import images
-from irestore.batch import checks
-from irestore.batch.inputs import Refused, Source, find, read_list
+from irestore.batch import checks, inputs
+from irestore.batch.inputs import Input, Refused, find, read_list
 from irestore.batch.plan import Plan, Request, plan
 from irestore.errors import UsageError, WriteError
 
@@ -43,7 +43,7 @@ def failures(result: Plan) -> list[str]:
 
 
 def skipped(result: Plan) -> list[str]:
-    return [str(outcome.source) for outcome in result.settled if outcome.status == "skipped"]
+    return [str(outcome.input) for outcome in result.settled if outcome.status == "skipped"]
 
 
 # --- inputs
@@ -55,7 +55,7 @@ def test_folders_are_searched_to_the_bottom_in_order_for_pictures_only(here: Pat
     (here / "in" / "notes.txt").write_text("no picture")
     found = list(find(["in"], recursive=True))
     assert [str(each.path) for each in found] == ["in/a.JPG", "in/b.png", "in/z/c.webp", "in/z/y/d.tif"]
-    assert [str(each.below) for each in found if isinstance(each, Source)] == [".", ".", "z", "z/y"]
+    assert [str(each.below) for each in found if isinstance(each, Input)] == [".", ".", "z", "z/y"]
 
 
 def test_a_folder_without_recursive_is_refused_with_the_remedy(here: Path) -> None:
@@ -406,3 +406,54 @@ def test_five_thousand_files_in_one_folder_are_planned_without_torch_and_fast(he
     assert len(result.items) == 5000
     assert result.pixels == 5000 * 15
     assert seconds < 5, f"{seconds:.1f} s"  # measured: under 1 s; the bound is for busy machines
+
+
+# --- what others leave in a folder, and what they ask for
+
+
+def test_leftovers_that_are_not_ours_or_vanish_do_not_stop_a_folder_from_being_written(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_picture(here / "a.png")
+    (here / ".irestore-1.part").symlink_to("nowhere")
+    (here / ".irestore-2.part").mkdir()
+    for name in (".irestore-3.part", ".irestore-4.part", ".irestore-5.part"):
+        (here / name).touch()
+        os.utime(here / name, (0, 0))
+    unlink = Path.unlink
+
+    def stubborn(path: Path, missing_ok: bool = False) -> None:
+        if path.name == ".irestore-3.part":
+            raise PermissionError(1, "Operation not permitted")
+        if path.name == ".irestore-4.part":
+            raise FileNotFoundError(2, "No such file or directory")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", stubborn)
+    assert targets(planned("a.png")) == ["a_x4.png"]
+    assert not (here / ".irestore-5.part").exists()
+    assert (here / ".irestore-1.part").is_symlink()
+
+
+@pytest.mark.parametrize("spec", [">999999999", "<256", "0999", "x>10000000000000000000000"])
+def test_a_name_wider_than_any_file_name_is_refused(here: Path, spec: str) -> None:
+    write_picture(here / "a.png")
+    with pytest.raises(UsageError, match="is wider than the 255 characters"):
+        planned("a.png", template="{stem:" + spec + "}{ext}")
+    with pytest.raises(UsageError, match="file name"):
+        planned("a.png", template="a\0{ext}")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
+def test_a_list_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "LIST_BYTES", 2**20)
+    with pytest.raises(UsageError, match="--files-from /dev/zero: is larger than 1 MiB"):
+        read_list("/dev/zero")
+
+
+def test_standard_input_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "STDIN_BYTES", 2**20)
+    with Path("/dev/zero").open() as zeros:
+        monkeypatch.setattr(sys, "stdin", zeros)
+        with pytest.raises(UsageError, match="standard input: has more than"):
+            list(find(["-"], recursive=False))

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from tiny import environment, finish, irestore, results, start, write_picture, write_weights
 
-from irestore.batch.ranks import Alone, Group, _free_port, ranks
+from irestore.batch.ranks import Group, Ranks, _free_port, ranks
 from irestore.batch.report import Totals
+from irestore.errors import RankError
 
 PICTURES = 12
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "irestore"]
@@ -107,6 +108,72 @@ def test_a_rank_that_is_killed_fails_the_run_and_running_again_completes_it(
     assert (rest.code, len(list(out.glob("*.png")))) == (0, 60)
 
 
+@needs_proc
+def test_a_run_that_torchrun_restarts_makes_every_picture(tmp_path: Path, weights: Path) -> None:
+    """The store that counts claims outlives the restart."""
+    for number in range(40):
+        write_picture(tmp_path / "in" / f"{number:02}.png", (60, 60))
+    out = tmp_path / "out"
+    launcher = [*TORCHRUN[:3], "--max-restarts", "1", *TORCHRUN[3:]]
+    process = start(tmp_path, [*launcher, "sr", "--weights", weights, "-r", "in", "-o", "out"])
+    deadline = time.monotonic() + 60
+    while len(results(out)) < 5 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(rank_of(process, 1), signal.SIGKILL)
+    ran = finish(process)
+    assert ran.code == 0, ran.err
+    assert len(list(out.glob("*.png"))) == 40
+    assert " 0 failed" in ran.err
+
+
+def test_pictures_that_are_missing_at_the_end_are_an_error() -> None:
+    group = Group.__new__(Group)
+    group.rank = 0
+    group.check_complete(Totals(done=3, skipped=1, failed=1), 5)
+    with pytest.raises(RankError, match="2 of 7 pictures were not made"):
+        group.check_complete(Totals(done=3, skipped=1, failed=1), 7)
+
+
+@pytest.mark.parametrize("bad", ["damaged", "changed"])
+def test_fail_fast_stops_every_rank(tmp_path: Path, weights: Path, bad: str) -> None:
+    """Whether the plan meets the failure or one of the ranks, the others begin nothing more."""
+    for number in range(80):
+        write_picture(tmp_path / "in" / f"{number:02}.png", (90, 90))
+    bad_picture = tmp_path / "in" / "00.png"
+    if bad == "damaged":
+        bad_picture.write_text("no picture")
+    else:  # its header is good, its pixels are not
+        bad_picture.write_bytes(bad_picture.read_bytes()[:3000])
+    ran = finish(start(tmp_path, [*TORCHRUN, "sr", "--weights", weights, "-r", "in", "-o", "out", "--fail-fast"]))
+    assert ran.code != 0
+    assert "1 failed" in ran.err
+    assert len(results(tmp_path / "out")) < (1 if bad == "damaged" else 60)
+
+
+def test_a_rank_that_never_comes_is_told_after_the_stated_time(tmp_path: Path, weights: Path) -> None:
+    write_picture(tmp_path / "a.png")
+    alone = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    ran = irestore(
+        tmp_path, "sr", "--weights", weights, "a.png", "-o", "out/", more=alone | {"IRESTORE_JOIN_SECONDS": "1"}
+    )
+    assert ran.code == 1
+    assert "irestore: rank 0: the ranks did not come together within 1 s (missing: 1); start all 2 of them" in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_a_launch_inside_a_torchrun_of_one_process_does_not_wait_for_its_store(
+    tmp_path: Path, whole: Path, weights: Path
+) -> None:
+    """`torchrun -n 1 -m irestore ... --device cuda:all`, with two ranks on the CPU."""
+    script = tmp_path / "launch.py"
+    script.write_text(LAUNCH)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1", str(script)]
+    arguments = ["2", "sr", "--weights", weights, "-r", whole / "in", "-o", "out"]
+    ran = finish(start(tmp_path, [*launcher, *arguments], more={"IRESTORE_JOIN_SECONDS": "20"}))
+    assert ran.code == 0, ran.err
+    assert results(tmp_path / "out") == results(whole / "out")
+
+
 def changed(out: Path, seen: set[Path]) -> bool:
     return out.exists() and set(out.glob("*.png")) != seen
 
@@ -147,7 +214,7 @@ def test_a_stop_of_the_launcher_stops_its_ranks(tmp_path: Path, weights: Path) -
 def test_claims_give_each_number_to_one_rank_only(tmp_path: Path) -> None:
     code = (
         "import json; from irestore.batch.ranks import ranks; from irestore.batch.report import Totals\n"
-        "r = ranks(); plan = r.share(list('abc') if r.rank == 0 else None); taken = list(r.claims(50))\n"
+        "r = ranks(); r.join(); plan = r.broadcast(list('abc') if r.rank == 0 else None); taken = list(r.claims(50))\n"
         "r.advanced(2.0); total = r.merged(Totals(done=len(taken)))\n"
         "print(json.dumps([plan, taken, total.done, total.ranks, r.advanced(0.0)])); r.leave()\n"
     )
@@ -167,13 +234,13 @@ def test_one_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     alone = ranks()
-    assert isinstance(alone, Alone)
-    assert alone.share("plan") == "plan"
+    assert type(alone) is Ranks
+    alone.join()
+    assert alone.broadcast("plan") == "plan"
     assert list(alone.claims(3)) == [0, 1, 2]
-    assert (alone.advanced(1.5), alone.advanced(1.0)) == (1.5, 2.5)
     assert alone.merged(Totals(1)) == Totals(1)
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv("RANK", "0")
-    assert isinstance(ranks(), Alone)
+    assert type(ranks()) is Ranks
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert isinstance(ranks(), Group)

@@ -7,7 +7,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from tiny import CONFIG, results, size_of, write_picture
 
 from irestore import images, models
 from irestore.batch import files
-from irestore.batch.inputs import find
-from irestore.batch.plan import Item, Request, plan
-from irestore.batch.queues import ClosedError, Pipe
+from irestore.batch.inputs import Item, find
+from irestore.batch.plan import Request, plan
+from irestore.batch.ranks import Ranks
 from irestore.batch.report import Outcome, Report, Totals, duration, one_line
-from irestore.batch.restorer import Restorer
+from irestore.batch.restorer import Restorer, batches
 from irestore.batch.run import RunOptions, run
 from irestore.errors import OutOfMemoryError, ReadError, RestoreError, WriteError
 from irestore.runner import Settings, cost
@@ -39,13 +40,16 @@ class Doubler:
     """A network that repeats every pixel twice each way, and remembers what it was given."""
 
     name = "doubler"
+    scale = 2
 
     def __init__(
-        self, at_once: int = 1, fail: Callable[[images.Picture], None] = lambda _: None, lanes: int = 1
+        self, at_once: int = 1, fail: Callable[[images.Picture], None] = lambda _: None, beside: int = 1
     ) -> None:
         self.at_once = at_once
-        self.lanes = lanes
-        self.entered = 0
+        self.beside = beside
+        self.workers = beside + 2
+        self.large_pictures = 3
+        self.door, self.permits = threading.Lock(), threading.Semaphore(beside)
         self.fail = fail
         self.calls: list[list[tuple[int, int]]] = []
 
@@ -57,16 +61,23 @@ class Doubler:
         progress(1.0)
         return [picture.replaced(picture.pixels.repeat(2, 0).repeat(2, 1), None) for picture in pictures]
 
-    def enter_lane(self) -> None:
-        self.entered += 1
+    def side_by_side(self, height: int, width: int) -> int:
+        return self.beside if height < 100 else 1
 
-    def beside(self, height: int, width: int) -> bool:
-        return self.lanes > 1 and height < 100
+    @contextmanager
+    def turn(self, side_by_side: int) -> Iterator[None]:
+        with self.door:
+            for _ in range(self.beside // side_by_side):
+                self.permits.acquire()
+        try:
+            yield
+        finally:
+            self.permits.release(self.beside // side_by_side)
 
     def padded(self, height: int, width: int) -> tuple[int, int]:
         return -(-height // 8) * 8, -(-width // 8) * 8
 
-    def together(self, height: int, width: int) -> int:
+    def batch_size(self, height: int, width: int) -> int:
         return self.at_once
 
     def peak_bytes(self) -> int:
@@ -81,7 +92,7 @@ def items(*names: str, frames: Any = "error", **request: Any) -> tuple[Item, ...
 def ran(todo: Sequence[Item], restorer: Any, records: io.StringIO | None = None, **options: Any) -> Report:
     report = Report(total_pixels=sum(item.pixels for item in todo), records=records, progress=False)
     try:
-        run(todo, restorer, report, RunOptions(**options))
+        run(todo, restorer, report, RunOptions(**options), Ranks())
     finally:
         report.close()
     return report
@@ -118,47 +129,49 @@ def test_reading_computing_and_writing_happen_at_the_same_time(monkeypatch: pyte
     assert report.totals.busy > 0.6
 
 
-def test_no_more_is_decoded_ahead_than_the_bound_allows() -> None:
-    """While the first picture is computed, what lies ready fits the bound, and the reader waits with one more."""
-    names = pictures(20, (16, 16))
-    picture_bytes = 16 * 16 * 3 * 4
-    decoded: list[int] = []
-    seen: list[int] = []
+@pytest.mark.parametrize(("height", "most"), [(6, 5), (120, 3)])
+def test_no_more_pictures_are_in_memory_than_there_are_workers_of_large_ones_only_three(height: int, most: int) -> None:
+    """From the moment in which a picture is read to that in which its result is written."""
+    names = pictures(20, (height, 9))
+    inside: list[int] = [0]
+    load, save = images.load, images.save
 
-    def read_count(_: images.Picture) -> None:
-        if not seen:
-            time.sleep(0.5)
-        seen.append(len(decoded))
+    def loading(*arguments: Any) -> images.Picture:
+        inside.append(inside[-1] + 1)
+        return load(*arguments)
 
-    def counted(source: Any, options: Any, load: Any = images.load) -> images.Picture:
-        decoded.append(1)
-        picture: images.Picture = load(source, options)
-        return picture
+    def saving(*arguments: Any) -> tuple[str, ...]:
+        time.sleep(0.01)
+        notes = save(*arguments)
+        inside.append(inside[-1] - 1)
+        return notes
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files.images, "load", counted, raising=False)
-        ran(items(*names), Doubler(fail=read_count), waiting_bytes=3 * picture_bytes)
-    assert seen[0] == 1 + 3 + 1
-    assert len(decoded) == 20
+        patch.setattr(files.images, "load", loading, raising=False)
+        patch.setattr(files.images, "save", saving, raising=False)
+        network = Doubler(beside=3, fail=lambda _: time.sleep(0.01))
+        assert ran(items(*names), network).totals.done == 20
+    assert network.workers == 5
+    assert max(inside) <= most
 
 
-def test_pictures_of_one_padded_size_are_restored_together_in_order() -> None:
+def test_pictures_of_one_padded_size_are_restored_together_whatever_lies_between_them() -> None:
     for name, size in (("a", (6, 9)), ("b", (8, 16)), ("c", (7, 10)), ("d", (9, 9)), ("e", (6, 9))):
         write_picture(Path(f"{name}.png"), size)
-    todo = items(*(f"{name}.png" for name in "abcde"))
-    started = threading.Event()
-
-    class Slow(Doubler):
-        def together(self, height: int, width: int) -> int:
-            if not started.is_set():  # let the reader fill the queue, so that what can be grouped is there
-                started.set()
-                time.sleep(0.3)
-            return super().together(height, width)
-
-    network = Slow(at_once=2)
-    assert ran(todo, network).totals.done == 5
-    assert network.calls == [[(6, 9), (8, 16)], [(7, 10)], [(9, 9)], [(6, 9)]]
+    animation("f.webp", 3)
+    todo = items(*(f"{name}.png" for name in "abcde"), "f.webp", frames="all")
+    network = Doubler(at_once=2)
+    assert batches(todo, network) == [[0, 1], [2, 4], [3], [5]]  # type: ignore[arg-type]
+    records = io.StringIO()
+    assert ran(todo, network, records, load=images.LoadOptions(frames="all")).totals.done == 6
+    told = {record["input"]: record["output_size"] for record in map(json.loads, records.getvalue().splitlines())}
+    assert (told["a.png"], told["b.png"]) == ({"height": 12, "width": 18}, {"height": 16, "width": 32})
+    assert sorted(network.calls) == [
+        [(6, 9)], [(6, 9), (6, 9)], [(6, 9), (8, 16)], [(7, 10), (6, 9)], [(9, 9)],
+    ]  # fmt: skip
     assert size_of(Path("out/d_x2.png")) == (18, 18)
+    expected = np.asarray(Image.open("e.png")).repeat(2, 0).repeat(2, 1)
+    assert np.array_equal(np.asarray(Image.open("out/e_x2.png")), expected)
 
 
 def test_frames_of_an_animation_go_through_one_by_one_into_one_file() -> None:
@@ -166,7 +179,11 @@ def test_frames_of_an_animation_go_through_one_by_one_into_one_file() -> None:
     shades[0].save("moving.webp", save_all=True, append_images=shades[1:], duration=[10, 20, 30, 40], lossless=True)
     write_picture(Path("still.png"))
     todo = items("moving.webp", "still.png", frames="all")
-    report = ran(todo, Doubler(), load=images.LoadOptions(frames="all"), waiting_bytes=1)
+    report = ran(
+        todo,
+        Doubler(),
+        load=images.LoadOptions(frames="all"),
+    )
     assert report.totals.done == 2
     with Image.open("out/moving_x2.webp") as image:
         assert (image.n_frames, image.size) == (4, (18, 12))
@@ -217,18 +234,16 @@ def test_running_out_of_memory_fails_only_its_picture(capsys: pytest.CaptureFixt
             raise errors.pop()
 
     assert ran(items(*names), Doubler(fail=fail)).totals.failed == 1
-    assert "0.png: out of memory" in capsys.readouterr().err
+    assert ".png: out of memory" in capsys.readouterr().err
 
 
 def test_a_frame_that_fails_leaves_no_file_and_the_rest_goes_on() -> None:
     shades = [Image.new("RGB", (9, 6), (shade, 0, 0)) for shade in (0, 80, 160, 240)]
     shades[0].save("moving.webp", save_all=True, append_images=shades[1:], duration=10, lossless=True)
     write_picture(Path("still.png"))
-    seen: list[int] = []
 
-    def fail(_: images.Picture) -> None:
-        seen.append(1)
-        if len(seen) == 3:
+    def fail(picture: images.Picture) -> None:
+        if np.array_equal(picture.pixels * 255, np.full((6, 9, 3), (160, 0, 0), np.float32)):
             raise RestoreError("no")
 
     report = ran(
@@ -236,6 +251,51 @@ def test_a_frame_that_fails_leaves_no_file_and_the_rest_goes_on() -> None:
     )
     assert (report.totals.done, report.totals.failed) == (1, 1)
     assert list(results(Path("out"))) == ["still_x2.png"]
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_a_file_that_appears_while_the_run_goes_on_is_kept_and_counted_as_skipped(at_once: int) -> None:
+    """Of two runs over the same pictures, or of the user, whichever comes first."""
+    todo = items(*pictures(4))
+
+    def appear(picture: images.Picture) -> None:
+        if np.array_equal(picture.pixels, images.load("2.png").pixels):
+            Path("out/2_x2.png").write_bytes(b"mine")
+
+    records = io.StringIO()
+    report = ran(todo, Doubler(at_once, appear), records, save=images.SaveOptions(overwrite=False))
+    assert (report.totals.done, report.totals.skipped, report.totals.failed) == (3, 1, 0)
+    assert Path("out/2_x2.png").read_bytes() == b"mine"
+    assert report._shown_pixels == pytest.approx(sum(item.pixels for item in todo))
+    told = [json.loads(line) for line in records.getvalue().splitlines()]
+    assert [(each["input"], each["reason"]) for each in told if each["status"] == "skipped"] == [
+        ("2.png", "the output exists")
+    ]
+
+
+def test_every_note_of_the_reader_and_the_writer_reaches_the_user_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = "CMYK without a CMYK profile; colours were converted by the plain formula"
+    pages = [Image.new("CMYK", (9, 6), (shade, 0, 0, 0)) for shade in (0, 99, 200)]
+    pages[0].save("pages.tif", save_all=True, append_images=pages[1:])
+    pages[0].save("a.jpg")
+    pages[1].save("b.jpg")
+    save = images.save
+    monkeypatch.setattr(files.images, "save", lambda *a: (*save(*a), "comment dropped", note), raising=False)
+    todo = items("pages.tif", "a.jpg", "b.jpg", frames="all")
+    ran(todo, Doubler(at_once=2), load=images.LoadOptions(frames="all"))
+    said = capsys.readouterr().err.splitlines()
+    expected = [f"irestore: {name}: {note}" for name in ("pages.tif", "a.jpg", "b.jpg")]
+    assert sorted(said) == sorted([*expected, "irestore: a.jpg: comment dropped", "irestore: b.jpg: comment dropped"])
+
+
+def test_an_input_that_has_become_a_pipe_fails_instead_of_waiting_for_ever() -> None:
+    todo = items(*pictures(2))
+    Path("1.png").unlink()
+    os.mkfifo("1.png")
+    report = ran(todo, Doubler())
+    assert (report.totals.done, report.totals.failed) == (1, 1)
 
 
 def test_what_is_not_finite_is_never_written(capsys: pytest.CaptureFixture[str]) -> None:
@@ -294,68 +354,86 @@ def animation(name: str, frames: int) -> str:
     return name
 
 
-@pytest.mark.parametrize("place", ["save_frames", "report"])
-def test_a_writer_that_dies_does_not_leave_an_animation_waiting_for_it(
-    place: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_of_the_report_ends_the_run_though_an_animation_is_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
-        time.sleep(0.1)
         raise ZeroDivisionError
 
     todo = items(*pictures(1), animation("moving.webp", 12), frames="all")
-    if place == "report":
-        monkeypatch.setattr(Report, "add", broken)
-    else:
-        monkeypatch.setattr(files.images, place, broken, raising=False)
+    monkeypatch.setattr(Report, "add", broken)
     with pytest.raises(ZeroDivisionError):
-        ran(todo, Doubler(), load=images.LoadOptions(frames="all"), waiting_bytes=1)
+        ran(todo, Doubler(), load=images.LoadOptions(frames="all"))
 
 
-def test_an_unforeseen_error_of_the_reader_keeps_what_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("place", ["load", "compute", "save"])
+def test_an_unforeseen_error_fails_its_picture_and_the_rest_goes_on(
+    place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    todo = items(*pictures(9))
     load, save = images.load, images.save
-    todo = items(*pictures(6))
+    bad = load("4.png").pixels.tobytes()
 
-    def broken(path: Path, options: Any) -> images.Picture:
-        if path.name == "4.png":
-            time.sleep(0.1)
-            raise ZeroDivisionError
-        return load(path, options)
+    def fail(where: str, picture: images.Picture) -> images.Picture:
+        if where == place and picture.pixels.tobytes() == bad:
+            raise RuntimeError("CUDA error: misaligned address\nmore")
+        return picture
 
-    monkeypatch.setattr(files.images, "load", broken, raising=False)
-    monkeypatch.setattr(files.images, "save", lambda *a: (time.sleep(0.1), save(*a))[1], raising=False)
-    network = Doubler()
-    with pytest.raises(ZeroDivisionError):
-        ran(todo, network)
-    assert len(results(Path("out"))) == len(network.calls)
+    enlarged = load("4.png").pixels.repeat(2, 0).repeat(2, 1).tobytes()
+    bad = enlarged if place == "save" else bad
+    monkeypatch.setattr(files.images, "load", lambda *a: fail("load", load(*a)), raising=False)
+    monkeypatch.setattr(files.images, "save", lambda p, *a: save(fail("save", p), *a), raising=False)
+    report = ran(todo, Doubler(fail=lambda picture: fail("compute", picture) and None))
+    assert (report.totals.done, report.totals.failed) == (8, 1)
+    assert capsys.readouterr().err == ("irestore: 4.png: unexpected RuntimeError: CUDA error: misaligned address\n")
+
+
+def test_unforeseen_errors_one_after_the_other_end_the_run() -> None:
+    """A GPU that has failed fails every picture from then on."""
+    names = pictures(40)
+
+    def fail(_: images.Picture) -> None:
+        time.sleep(0.01)
+        if len(network.calls) > 10:
+            raise RuntimeError("CUDA error: unspecified launch failure")
+
+    network = Doubler(fail=fail)
+    with pytest.raises(RuntimeError, match="launch failure"):
+        ran(items(*names), network)
+    assert len(results(Path("out"))) == 10
+    assert len(network.calls) < 20
 
 
 def test_nothing_is_begun_after_the_failure_that_stops_the_run() -> None:
-    """The small ones are on lanes, the second of them fails; a large one has been decoded already."""
+    """Small ones are computed side by side, one of them fails; a large one has been decoded already."""
     names = [*pictures(4), write_picture(Path("large.png"), (120, 9)).name, *pictures(9)[4:]]
     todo = items(*names)
     bad = images.load("1.png").pixels.tobytes()
+    begun: list[float] = []
+    failed: list[float] = []
 
     def work(picture: images.Picture) -> None:
+        begun.append(time.monotonic())
         time.sleep(0.1)
         if picture.pixels.tobytes() == bad:
+            failed.append(time.monotonic())
             raise RestoreError("no")
 
     network = Watched(4, work)
     assert ran(todo, network, fail_fast=True).totals.failed == 1
-    assert not any(120 in met for met in network.met)
-    assert "3_x2.png" in results(Path("out")), "what was on the lanes is kept"
+    assert not any(moment > failed[0] + 0.05 for moment in begun)
+    assert len(results(Path("out"))) == len(network.calls) - 1, "what was being computed is kept"
 
 
 def test_a_picture_that_cannot_be_decoded_is_told_at_once() -> None:
     todo = items(*pictures(30))
     for number in range(1, 29):
         Path(f"{number}.png").write_bytes(b"damaged")
-    report = ran(todo, Doubler(lanes=4), fail_fast=True)
-    assert (report.totals.done, report.totals.failed) == (1, 1)
+    report = ran(todo, Doubler(beside=4), fail_fast=True)
+    assert report.totals.failed == 1
+    assert report.totals.done <= 1
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
-def test_an_animation_that_a_stop_cuts_short_fails_and_leaves_no_file(lanes: int) -> None:
+@pytest.mark.parametrize("beside", [1, 3])
+def test_an_animation_that_a_stop_cuts_short_fails_and_leaves_no_file(beside: int) -> None:
     todo = items(*pictures(1), animation("moving.webp", 12), frames="all")
     seen: list[int] = []
 
@@ -367,7 +445,7 @@ def test_an_animation_that_a_stop_cuts_short_fails_and_leaves_no_file(lanes: int
 
     records = io.StringIO()
     with pytest.raises(KeyboardInterrupt):
-        ran(todo, Watched(lanes, work), records, load=images.LoadOptions(frames="all"))
+        ran(todo, Watched(beside, work), records, load=images.LoadOptions(frames="all"))
     told = {record["input"]: record for record in map(json.loads, records.getvalue().splitlines())}
     assert told["0.png"]["status"] == "done"
     assert told["moving.webp"]["error"].endswith("stopped before its last frame")
@@ -379,7 +457,6 @@ def test_an_animation_that_a_stop_cuts_short_fails_and_leaves_no_file(lanes: int
 
 def test_a_stop_writes_what_is_computed_and_ends_its_threads() -> None:
     names = pictures(30)
-    count = threading.active_count()
     seen: list[int] = []
 
     def stop(_: images.Picture) -> None:
@@ -389,67 +466,71 @@ def test_a_stop_writes_what_is_computed_and_ends_its_threads() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         ran(items(*names), Doubler(fail=stop))
-    assert sorted(results(Path("out"))) == sorted(f"{number}_x2.png" for number in range(5))
-    assert threading.active_count() == count
+    assert len(results(Path("out"))) == 5
+    assert "worker" not in [thread.name for thread in threading.enumerate()]
 
 
-def stopping_while_writing(monkeypatch: pytest.MonkeyPatch, signals: int) -> list[int]:
-    """While the first result is being written, and all others are computed, that many Ctrl-C arrive."""
-    save, sent = images.save, []
+def stopping_while_writing(monkeypatch: pytest.MonkeyPatch, signals: int) -> None:
+    """While results are being written, and no others are computed, that many Ctrl-C arrive."""
+    save, first, over = images.save, threading.Lock(), threading.Event()
 
     def slow(picture: images.Picture, path: Path, options: Any) -> tuple[str, ...]:
-        (path.parent / f".irestore-{os.getpid()}-0123.part").write_bytes(b"half")
+        mine = path.parent / f".irestore-{os.getpid()}-{path.stem}.part"
+        mine.write_bytes(b"half")
         (path.parent / ".irestore-1-0123.part").write_bytes(b"another process's")
         time.sleep(0.3)
-        while len(sent) < signals:
-            os.kill(os.getpid(), signal.SIGINT)
-            sent.append(1)
-            time.sleep(0.3)
-        (path.parent / f".irestore-{os.getpid()}-0123.part").unlink(missing_ok=True)
+        if first.acquire(blocking=False):
+            for _ in range(signals):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.3)
+            over.set()
+        assert over.wait(10)
+        mine.unlink(missing_ok=True)
         return save(picture, path, options)
 
     monkeypatch.setattr(files.images, "save", slow, raising=False)
-    return sent
 
 
 def test_a_stop_while_results_are_written_waits_for_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    todo = items(*pictures(4))
+    todo = items(*pictures(9))
     stopping_while_writing(monkeypatch, 1)
+    network = Doubler()
     with pytest.raises(KeyboardInterrupt):
-        ran(todo, Doubler(), waiting_bytes=2**30)
+        ran(todo, network)
     written = [name for name in results(Path("out")) if name.endswith(".png")]
-    assert written == [f"{number}_x2.png" for number in range(4)]
+    assert len(written) == len(network.calls) == network.workers
 
 
 def test_a_second_stop_leaves_nothing_unfinished(monkeypatch: pytest.MonkeyPatch) -> None:
     todo = items(*pictures(4))
     stopping_while_writing(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):
-        ran(todo, Doubler(), waiting_bytes=2**30)
+        ran(todo, Doubler())
     assert list(results(Path("out"))) == [".irestore-1-0123.part"]
-    time.sleep(0.7)  # until the writer's thread has seen that nobody waits for it
+    deadline = time.monotonic() + 20
+    while "worker" in [thread.name for thread in threading.enumerate()]:  # the threads that write come to their end
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
-def test_a_stop_while_a_batch_is_handed_on_writes_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The writer is slower than the network, so the interrupt comes while the calling thread waits for it."""
+def test_a_stop_while_a_batch_is_written_writes_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     todo = items(*pictures(6))
     stopping_while_writing(monkeypatch, 1)
     network = Doubler(at_once=6)
-    network.together = lambda *_: (time.sleep(0.3), 6)[1]  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
-        ran(todo, network, waiting_bytes=4000)
+        ran(todo, network)
     assert network.calls == [[(6, 9)] * 6]
     assert sum(name.endswith(".png") for name in results(Path("out"))) == 6
 
 
-# --- lanes
+# --- side by side
 
 
 class Watched(Doubler):
     """Counts how many pictures are computed at the same time."""
 
-    def __init__(self, lanes: int, work: Callable[[images.Picture], None] = lambda _: time.sleep(0.03)) -> None:
-        super().__init__(fail=self.watch, lanes=lanes)
+    def __init__(self, beside: int, work: Callable[[images.Picture], None] = lambda _: time.sleep(0.03)) -> None:
+        super().__init__(fail=self.watch, beside=beside)
         self.work = work
         self.lock = threading.Lock()
         self.now: list[int] = []  # heights of the pictures that are being computed
@@ -472,7 +553,6 @@ def test_small_pictures_are_computed_side_by_side_and_their_time_counts_once() -
     report = ran(todo, network)
     assert report.totals.done == 24
     assert max(map(len, network.met)) == 3
-    assert network.entered == 3
     assert report.totals.busy <= 1
 
 
@@ -485,41 +565,13 @@ def test_a_large_picture_has_the_machine_to_itself() -> None:
     assert all(len(met) == 1 for met in network.met if max(met) >= 100)
 
 
-def test_without_lanes_pictures_have_the_machine_to_themselves() -> None:
-    threads: list[str] = []
-    network = Watched(3, lambda _: threads.append(threading.current_thread().name))
-    assert ran(items(*pictures(3)), network, lanes=False).totals.done == 3
-    assert threads == ["MainThread"] * 3
+def test_pictures_have_the_machine_to_themselves_where_that_is_asked() -> None:
+    network = Watched(3)
+    assert ran(items(*pictures(5)), network, side_by_side=False).totals.done == 5
+    assert all(len(met) == 1 for met in network.met)
 
 
-def test_no_more_wait_to_be_delivered_than_two_a_lane() -> None:
-    """The first picture holds up all that came after it: the others are computed only as far ahead as may be."""
-    todo = items(*pictures(30))
-    release = threading.Event()
-    begun: list[float] = []
-
-    def work(picture: images.Picture) -> None:
-        first = np.array_equal(picture.pixels, images.load("1.png").pixels)
-        begun.append(1)
-        if first:
-            assert release.wait(30)
-
-    def let_go() -> None:
-        time.sleep(0.5)
-        seen.append(len(begun))
-        release.set()
-
-    seen: list[int] = []
-    timer = threading.Thread(target=let_go)
-    timer.start()
-    network = Watched(2, work)
-    network.together = lambda *_: (time.sleep(0.2), 1)[1]  # type: ignore[method-assign]
-    assert ran(todo, network).totals.done == 30
-    timer.join()
-    assert seen[0] <= 1 + 4
-
-
-def test_frames_of_an_animation_keep_their_order_on_lanes() -> None:
+def test_frames_of_an_animation_are_computed_side_by_side_and_keep_their_order() -> None:
     shades = [Image.new("RGB", (9, 6), (shade, 0, 0)) for shade in range(0, 240, 20)]
     shades[0].save("moving.webp", save_all=True, append_images=shades[1:], duration=10, lossless=True)
     network = Watched(4, lambda picture: time.sleep(0.04 * (1 - float(picture.pixels[0, 0, 0]))))
@@ -533,7 +585,7 @@ def test_frames_of_an_animation_keep_their_order_on_lanes() -> None:
 
 
 @pytest.mark.parametrize("error", [RestoreError("no"), MemoryError()])
-def test_a_failure_on_a_lane_is_that_picture_s_own(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_beside_others_is_that_picture_s_own(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     bad = {images.load(name).pixels.tobytes() for name in pictures(20)[3:9:5]}
 
     def work(picture: images.Picture) -> None:
@@ -551,7 +603,7 @@ def test_a_failure_on_a_lane_is_that_picture_s_own(error: Exception, capsys: pyt
     assert not {"3_x2.png", "8_x2.png"} & results(Path("out")).keys()
 
 
-def test_fail_fast_begins_nothing_more_on_the_lanes() -> None:
+def test_fail_fast_begins_nothing_more_side_by_side() -> None:
     network = Watched(2, lambda _: time.sleep(0.02))
     todo = items(*pictures(30))
     Path("0.png").write_bytes(b"damaged")
@@ -560,51 +612,46 @@ def test_fail_fast_begins_nothing_more_on_the_lanes() -> None:
     assert len(network.met) < 15
 
 
-def test_an_unforeseen_error_on_a_lane_ends_the_run() -> None:
+def test_an_unforeseen_error_of_every_picture_ends_the_run_and_its_threads() -> None:
     def work(_: images.Picture) -> None:
         time.sleep(0.01)
-        if threading.current_thread() is not threading.main_thread():
-            raise ZeroDivisionError
+        raise ZeroDivisionError
 
-    count = threading.active_count()
     with pytest.raises(ZeroDivisionError):
         ran(items(*pictures(9)), Watched(2, work))
-    assert threading.active_count() == count
+    assert "worker" not in [thread.name for thread in threading.enumerate()]
 
 
-def test_a_stop_while_lanes_compute_writes_what_is_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The calling thread is interrupted while it waits for the oldest picture, which never ends by itself."""
+def test_a_stop_while_pictures_are_computed_gives_those_up_and_writes_what_is_through() -> None:
+    """One picture never ends by itself: it hears that the run is over when it tells how far it is."""
     todo = items(*pictures(12))
     through: list[int] = []
-    count = threading.active_count()
 
     class Stuck(Doubler):
         def __call__(
             self, pictures: Sequence[images.Picture], progress: Callable[[float], None]
         ) -> list[images.Picture]:
-            oldest = np.array_equal(pictures[0].pixels, images.load("1.png").pixels)
+            stuck = np.array_equal(pictures[0].pixels, images.load("1.png").pixels)
             deadline = time.monotonic() + 30
-            while oldest and time.monotonic() < deadline:
-                if len(through) == 4:
+            while (stuck or len(through) >= 4) and time.monotonic() < deadline:
+                if stuck and len(through) == 4:
                     os.kill(os.getpid(), signal.SIGINT)
                     through.append(0)
-                progress(0.5)  # this is where it hears that the run is over
+                progress(0.5)
                 time.sleep(0.01)
             restored = super().__call__(pictures, progress)
             through.append(1)
             return restored
 
-        def together(self, height: int, width: int) -> int:
-            time.sleep(0.3)  # let the reader fill the queue
-            return 1
-
     with pytest.raises(KeyboardInterrupt):
-        ran(todo, Stuck(lanes=2))
-    assert sorted(results(Path("out"))) == [f"{number}_x2.png" for number in (0, 2, 3, 4)]
-    assert threading.active_count() == count
+        ran(todo, Stuck(beside=2))
+    made = sorted(results(Path("out")))
+    assert len(made) == 4
+    assert "1_x2.png" not in made
+    assert "worker" not in [thread.name for thread in threading.enumerate()]
 
 
-def test_lanes_give_the_same_files_as_one_picture_after_the_other() -> None:
+def test_side_by_side_gives_the_same_files_as_one_picture_after_the_other() -> None:
     torch.manual_seed(0)
     model = models.build("heart", CONFIG).eval().requires_grad_(False)
     names = [write_picture(Path(f"{n}.png"), (17 + 3 * (n % 4), 20 + n % 3)).name for n in range(12)]
@@ -614,36 +661,63 @@ def test_lanes_give_the_same_files_as_one_picture_after_the_other() -> None:
         torch.set_num_threads(count)
         try:
             restorer = Restorer(model, "tiny", Settings())
-            assert restorer.lanes == count
+            assert restorer.side_by_side(17, 20) == count
             assert ran(items(*names, output=f"out{count}/"), restorer).totals.done == 12
-            assert torch.get_num_threads() == count, "what a lane sets is its own"
+            assert torch.get_num_threads() == count, "what a worker sets is its own"
         finally:
             torch.set_num_threads(threads)
         written.append(results(Path(f"out{count}")))
     assert written[0] == written[1]
 
 
-@pytest.mark.parametrize(("threads", "lanes", "each"), [(1, 1, 1), (2, 2, 1), (8, 8, 1), (12, 6, 2), (64, 8, 8)])
-def test_threads_are_shared_out_among_at_most_eight_lanes(
-    threads: int, lanes: int, each: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("threads", "beside", "each"), [(1, 1, 1), (2, 2, 1), (8, 8, 1), (12, 6, 2), (64, 8, 8)])
+def test_threads_are_shared_out_among_at_most_eight_pictures(
+    threads: int, beside: int, each: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     taken: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", taken.append)
     restorer = Restorer(models.build("heart", CONFIG), "tiny", Settings())
-    restorer.enter_lane()
-    assert (restorer.lanes, taken) == (lanes, [each])
+    for side_by_side in (restorer.side_by_side(8, 8), 1):
+        with restorer.turn(side_by_side):
+            pass
+    assert (restorer.side_by_side(8, 8), taken) == (beside, [each, threads])
+
+
+def test_every_thread_computes_with_the_threads_that_its_picture_gets() -> None:
+    """The number that torch keeps for a thread is set by the thread itself, and by no other that was faster."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        restorer = Restorer(models.build("heart", CONFIG), "tiny", Settings())
+        seen: list[tuple[int, int]] = []
+
+        def work(number: int) -> None:
+            for side_by_side in (2, 1, 2) if number % 2 else (1, 2, 1):
+                with restorer.turn(side_by_side):
+                    torch.zeros(2**16).add_(1)  # where torch looks its number up
+                    seen.append((side_by_side, torch.get_num_threads()))
+
+        threads = [threading.Thread(target=work, args=[number]) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        torch.set_num_threads(before)
+    assert len(seen) == 24
+    assert set(seen) == {(2, 1), (1, 2)}
 
 
 def test_only_small_pictures_that_fit_together_are_computed_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     model = models.build("heart", CONFIG)
     plenty = Restorer(model, "tiny", Settings(max_memory=2**40))
-    assert plenty.beside(512, 512)
-    assert not plenty.beside(512, 513)
+    assert plenty.side_by_side(512, 512) == 2
+    assert plenty.side_by_side(512, 513) == 1
     needed = cost(model, 64, 64, Settings()).bytes
-    assert Restorer(model, "tiny", Settings(max_memory=4 * needed)).beside(64, 64)
-    assert not Restorer(model, "tiny", Settings(max_memory=4 * needed - 1)).beside(64, 64)
+    assert Restorer(model, "tiny", Settings(max_memory=4 * needed)).side_by_side(64, 64) == 2
+    assert Restorer(model, "tiny", Settings(max_memory=4 * needed - 1)).side_by_side(64, 64) == 1
 
 
 # --- what is said
@@ -696,14 +770,12 @@ def test_progress_of_a_frame_that_fails_in_a_file_that_ends_early(monkeypatch: p
             yield picture
 
     monkeypatch.setattr(files.images, "load_frames", cut, raising=False)
-    seen: list[int] = []
+    todo = items(animation("moving.webp", 10), *pictures(1), frames="all")
 
-    def fail(_: images.Picture) -> None:
-        seen.append(1)
-        if len(seen) == 2:
+    def fail(picture: images.Picture) -> None:
+        if np.array_equal(picture.pixels * 255, np.full((6, 9, 3), (20, 0, 0), np.float32)):
             raise RestoreError("no")
 
-    todo = items(animation("moving.webp", 10), *pictures(1), frames="all")
     report = ran(todo, Doubler(fail=fail), load=images.LoadOptions(frames="all"))
     assert (report.totals.done, report.totals.failed) == (1, 1)
     assert report._shown_pixels == pytest.approx(sum(item.pixels for item in todo))
@@ -740,62 +812,6 @@ def test_only_errors_are_told_when_quiet_and_everything_when_verbose(capsys: pyt
         assert len(capsys.readouterr().err.splitlines()) == lines
 
 
-# --- the queue
-
-
-def test_a_pipe_holds_its_bound_or_one_thing_and_keeps_the_order() -> None:
-    pipe: Pipe[int] = Pipe(10)
-    pipe.put(0, 25)
-    taken: list[int] = []
-    thread = threading.Thread(target=lambda: taken.extend(pipe))
-    thread.start()
-    for number in range(1, 50):
-        pipe.put(number, number % 12)
-    pipe.finish()
-    thread.join()
-    assert taken == list(range(50))
-    assert pipe.take() is None
-
-
-def test_a_closed_pipe_wakes_both_sides() -> None:
-    pipe: Pipe[int] = Pipe(1)
-    pipe.put(0, 1)
-    raised: list[BaseException] = []
-
-    def put() -> None:
-        try:
-            pipe.put(1, 1)
-        except ClosedError as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=put)
-    thread.start()
-    pipe.close()
-    thread.join()
-    assert len(raised) == 1
-    assert pipe.take() is None
-
-
-def test_a_pipe_that_finishes_with_an_error_raises_it_after_the_last_thing() -> None:
-    pipe: Pipe[int] = Pipe(9)
-    pipe.put(1, 1)
-    pipe.finish(ValueError("cut"))
-    assert pipe.take() == 1
-    with pytest.raises(ValueError, match="cut"):
-        pipe.take()
-
-
-def test_more_is_taken_without_waiting_while_it_is_alike() -> None:
-    pipe: Pipe[int] = Pipe(99)
-    for number in (1, 3, 5, 7, 8, 9):
-        pipe.put(number, 1)
-    assert pipe.take() == 1
-    assert pipe.take_more(2, lambda number: number % 2 == 1) == [3, 5]
-    assert pipe.take_more(9, lambda number: number % 2 == 1) == [7]
-    assert pipe.take_more(9, lambda number: number % 2 == 1) == []
-    assert list(iter(pipe.take, 9)) == [8]
-
-
 # --- the real network
 
 
@@ -826,7 +842,7 @@ def test_a_batch_gives_each_picture_what_it_gets_alone() -> None:
 
 
 def test_a_cpu_takes_pictures_one_by_one() -> None:
-    assert restorer().together(8, 8) == 1
+    assert restorer().batch_size(8, 8) == 1
 
 
 def test_a_gpu_takes_as_many_as_it_holds_untiled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -838,8 +854,9 @@ def test_a_gpu_takes_as_many_as_it_holds_untiled(monkeypatch: pytest.MonkeyPatch
     tight = restorer(Settings(tile="off", max_memory=eight))
     tiled = restorer(Settings(tile=8))
     for each in (roomy, tight, tiled):
-        monkeypatch.setattr(each, "_device", torch.device("cuda"))
-    assert (roomy.together(32, 32), tight.together(32, 32), tiled.together(32, 32)) == (16, 8, 1)
+        monkeypatch.setattr(each, "device", torch.device("cuda"))
+    assert (roomy.batch_size(32, 32), tight.batch_size(32, 32), tiled.batch_size(32, 32)) == (16, 8, 1)
+    assert roomy.batch_size(512, 1024) == 2, "a batch of large pictures gains nothing"
 
 
 def test_strength_blends_with_the_input() -> None:
@@ -892,5 +909,5 @@ def test_the_memory_of_a_network_of_one_channel_is_that_of_three_pictures(monkey
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     model = models.build("heart", CONFIG | {"in_chans": 1})
     needed = cost(model, 64, 64, Settings(), batch=3).bytes
-    assert Restorer(model, "tiny", Settings(max_memory=4 * needed)).beside(64, 64)
-    assert not Restorer(model, "tiny", Settings(max_memory=4 * needed - 1)).beside(64, 64)
+    assert Restorer(model, "tiny", Settings(max_memory=4 * needed)).side_by_side(64, 64) == 2
+    assert Restorer(model, "tiny", Settings(max_memory=4 * needed - 1)).side_by_side(64, 64) == 1

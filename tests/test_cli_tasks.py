@@ -4,13 +4,14 @@ import io
 import json
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import CONFIG, Ran, finish, irestore, results, size_of, start, write_picture, write_weights
+from tiny import CONFIG, Ran, finish, interrupt, irestore, results, size_of, start, write_picture, write_weights
 
 from irestore import images
 from irestore.batch.run import RunOptions
@@ -73,7 +74,29 @@ def test_a_closed_or_full_standard_output_is_an_error(tmp_path: Path, weights: P
     write_picture(tmp_path / "a.png", (7, 9))
     ran = finish(start(tmp_path, ["sh", "-c", 'exec "$@" >/dev/full', "sh", *command(weights), "a.png", "-o", "-"]))
     assert ran.code == 1
-    assert "standard output: cannot be written" in ran.err
+    assert "standard output: cannot be written: No space left on device" in ran.err
+    assert "None" not in ran.err
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP")
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_closed_terminal_stops_as_sigterm_does_but_not_under_nohup(
+    tmp_path: Path, weights: Path, ignored: bool
+) -> None:
+    for number in range(40):
+        write_picture(tmp_path / "in" / f"{number:02}.png", (60, 60))
+    trap = "trap '' HUP; " if ignored else ""
+    shell = ["sh", "-c", trap + 'exec "$@"', "sh"]
+    process = start(tmp_path, [*shell, *command(weights), "-r", "in", "-o", "out"])
+    ran = interrupt(process, signal.SIGHUP, lambda: any((tmp_path / "out").glob("*.png")))
+    made = len(list((tmp_path / "out").glob("*.png")))
+    assert not list((tmp_path / "out").glob(".*"))
+    if ignored:
+        assert (ran.code, made) == (0, 40)
+    else:
+        assert ran.code == 129
+        assert "stopped before the end; what is done is kept" in ran.err
+        assert 0 < made < 40
 
 
 def command(weights: Path) -> list[str]:
@@ -372,9 +395,9 @@ def test_a_dry_run_without_a_connection_names_the_model_that_will_be_used(
     assert main(["sr", "-n", "--offline", "-m", "heart-x4-otf-v2", "a.png", "-d", "cpu"]) == 3
 
 
-@pytest.mark.parametrize(("inputs", "lanes"), [(["a.png"], False), (["a.png", "b.png"], True)])
-def test_lanes_follow_from_the_command_and_not_from_what_is_left_to_do(
-    here: Path, monkeypatch: pytest.MonkeyPatch, inputs: list[str], lanes: bool
+@pytest.mark.parametrize(("inputs", "side_by_side"), [(["a.png"], False), (["a.png", "b.png"], True)])
+def test_what_is_computed_side_by_side_follows_from_the_command_and_not_from_what_is_left_to_do(
+    here: Path, monkeypatch: pytest.MonkeyPatch, inputs: list[str], side_by_side: bool
 ) -> None:
     """A command that is run again computes the rest as it would have the first time, to the last bit."""
     write_picture(here / "a.png")
@@ -382,9 +405,9 @@ def test_lanes_follow_from_the_command_and_not_from_what_is_left_to_do(
     write_picture(here / "b_x2.png")
     weights = write_weights(here / "w.safetensors")
     seen: list[RunOptions] = []
-    monkeypatch.setattr("irestore.cli.job.run", lambda items, restorer, report, options: seen.append(options))
+    monkeypatch.setattr("irestore.batch.run.run", lambda items, restorer, report, options, ranks: seen.append(options))
     assert main(["sr", *inputs, "--weights", str(weights), "-d", "cpu"]) == 0
-    assert [options.lanes for options in seen] == [lanes]
+    assert [options.side_by_side for options in seen] == [side_by_side]
 
 
 def test_a_model_that_is_named_says_the_scale(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

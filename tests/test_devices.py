@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from irestore import devices
-from irestore.devices import free_bytes, pick
+from irestore.devices import free_bytes, pick, total_bytes
 from irestore.errors import UsageError
 
 
@@ -82,5 +82,7 @@ def test_memory_is_cut_to_what_the_control_group_allows_without_its_cache(
 
     monkeypatch.setattr(devices, "Path", redirected)
     assert free_bytes(torch.device("cpu")) == 600_000
+    assert total_bytes(torch.device("cpu")) == 1_000_000
     (tmp_path / "memory.max").write_text("max\n")
     assert free_bytes(torch.device("cpu")) > 600_000
+    assert total_bytes(torch.device("cpu")) == devices._total_host_bytes()

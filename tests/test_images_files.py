@@ -167,14 +167,43 @@ def test_read_only_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions and links")
-def test_permissions_and_links_are_kept(photo: Path) -> None:
+def test_permissions_are_kept_and_a_link_is_replaced_itself(photo: Path) -> None:
     photo.chmod(0o640)
+    before = photo.read_bytes()
     link = photo.parent / "link.png"
-    link.symlink_to(photo)
-    save(picture(7, 7), link)
-    assert link.is_symlink()
+    for target in (photo, photo.parent / "nowhere"):
+        link.symlink_to(target)
+        save(picture(7, 7), link)
+        assert not link.is_symlink()
+        assert load(link).height == 7
+        link.unlink()
+    assert photo.read_bytes() == before
+    save(picture(7, 7), photo)
     assert photo.stat().st_mode & 0o777 == 0o640
     assert load(photo).height == 7
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_is_there_is_kept_unless_overwriting(
+    photo: Path, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not links:  # a file system such as FAT
+
+        def refused(*_: object) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(Path, "hardlink_to", refused)
+    before = photo.read_bytes()
+    dangling = photo.parent / "dangling.png"
+    dangling.symlink_to("nowhere")
+    for path in (photo, dangling):
+        with pytest.raises(WriteError, match="File exists") as caught:
+            save(picture(7, 7), path, SaveOptions(overwrite=False))
+        assert isinstance(caught.value.__cause__, FileExistsError)
+    assert photo.read_bytes() == before
+    save(picture(7, 7), photo.parent / "new.png", SaveOptions(overwrite=False))
+    assert load(photo.parent / "new.png").height == 7
+    assert sorted(path.name for path in photo.parent.iterdir()) == sorted(["dangling.png", "new.png", photo.name])
 
 
 def test_an_error_that_names_its_file_is_raised_as_it_is(tmp_path: Path):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import reference
 import torch
@@ -13,9 +14,12 @@ from networks import HEART, network, pictures
 from torch import Tensor
 
 from irestore import runner
+from irestore.batch.restorer import Restorer
 from irestore.errors import NonFiniteError, OutOfMemoryError, RestoreError, UsageError
+from irestore.images import Picture
 from irestore.models.layers import CAB
 from irestore.runner import Settings, cost, pad, restore
+from irestore.scratch import Store
 
 SIZES = [(1, 1), (1, 5), (3, 2), (4, 4), (7, 13), (16, 9)]
 
@@ -158,6 +162,47 @@ def test_memory_that_runs_out_makes_smaller_tiles(monkeypatch: pytest.MonkeyPatc
     limit = 10
     with pytest.raises(OutOfMemoryError, match="4x4"):
         restore(model, image)
+
+
+@pytest.mark.parametrize("tile", ["auto", "off", 16])
+def test_a_tile_that_was_too_large_is_remembered_for_the_next_picture(
+    tile: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = network(dtype=torch.float32)
+    original, sizes = CAB.forward, []
+
+    def forward(self: CAB, t: Tensor) -> Tensor:
+        sizes.append(t.shape[2] * t.shape[3])
+        if sizes[-1] > 200:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self, t)
+
+    monkeypatch.setattr(CAB, "forward", forward)
+    restorer = Restorer(model, "tiny", Settings(tile=tile))
+    picture = Picture(np.full((24, 20, 3), 0.5, np.float32), None, grey=False, depth=8, format="png")
+    restorer([picture], lambda _: None)
+    assert max(sizes) > 200
+    sizes.clear()
+    restorer([picture], lambda _: None)
+    assert max(sizes) <= 200
+
+
+def test_what_is_free_at_the_moment_changes_where_maps_lie_but_no_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, image = network(dtype=torch.float32), next(pictures(96, 96))[1].float()
+    results, homes, plans = [], [], []
+    file = Store.file
+    for free in (2**40, 2**20, 0):
+        used: list[int] = []
+        monkeypatch.setattr(runner, "free_bytes", lambda device, free=free: free)
+        monkeypatch.setattr(Store, "file", lambda *a, used=used: used.append(1) or file(*a))
+        results.append(restore(model, image))
+        restorer = Restorer(model, "tiny", Settings())
+        plans.append((cost(model, 96, 96, Settings()).tile, restorer.side_by_side(96, 96), restorer.batch_size(96, 96)))
+        homes.append(bool(used))
+    assert homes == [False, True, True]
+    assert plans[0] == plans[1] == plans[2]
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
 
 
 def test_max_memory_sends_maps_to_scratch_and_gives_the_same_pixels() -> None:

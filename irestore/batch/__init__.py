@@ -1,7 +1,7 @@
 """Many pictures, one network: what to make of which file, then making it.
 
-    request -> plan -> run -> totals
+    inputs (what is there) -> plan (naming, checks) -> run (files, restorer) -> report; ranks: on several processes
 
-`plan` looks at files and never imports torch; `run` decodes, computes and encodes at the same time in bounded memory.
-Nothing here knows a pixel: `irestore.images` reads and writes files, `irestore.runner` computes.
+`plan` reads the headers of files and never imports torch. `run` has workers that each read a picture with
+`irestore.images`, have `restorer` compute it with its network, and write it; in bounded memory.
 """

@@ -1,84 +1,110 @@
-"""An item's frames from its file, and to its file."""
+"""An item's pictures from its file, and to its file."""
 
 import errno
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from irestore import images
-from irestore.batch.plan import Item
+from irestore.batch.inputs import Item
 from irestore.errors import IrestoreError, ReadError, UsageError, WriteError
 
 
-def read(
-    item: Item, load: images.LoadOptions, save: images.SaveOptions, *, keep_alpha: bool
-) -> Iterator[images.Picture]:
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How pictures are read and written."""
+
+    load: images.LoadOptions = field(default_factory=images.LoadOptions)
+    save: images.SaveOptions = field(default_factory=images.SaveOptions)
+    keep_alpha: bool = True
+    fail_fast: bool = False
+    side_by_side: bool = True  # whether small pictures are computed at the same time where that is faster
+
+
+def read_item(item: Item, options: RunOptions) -> Iterator[images.Picture]:
     """The frames that the plan promised, one at a time.
 
     Raises ReadError, also when the file is not any more what the plan saw, and UsageError for transparency that the
     target cannot hold.
     """
-    path = item.source.path
+    path = item.input.path
     count = 0
     try:
-        source = item.source.stream()
-        for picture in images.load_frames(source, load) if item.frames > 1 else [images.load(source, load)]:
-            if item.source.changed():
-                break
-            if keep_alpha and picture.transparent:
-                images.check_target(item.format, item.info.width, item.info.height, True, save)
-            yield picture
-            count += 1
+        if not item.input.changed():  # asked before it is opened too: it may be a pipe by now, which would never end
+            source = item.input.stream()
+            several, load = item.frames > 1, options.load
+            for picture in images.load_frames(source, load) if several else [images.load(source, load)]:
+                if item.input.changed():
+                    break
+                if options.keep_alpha and picture.transparent:
+                    images.check_target(item.format, item.info.width, item.info.height, True, options.save)
+                yield picture
+                count += 1
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
     except IrestoreError:
         raise
     except FileNotFoundError as error:
-        raise ReadError(f"{path}: has vanished") from error
+        raise ReadError(f"{path}: no such file any more") from error
     except (OSError, MemoryError) as error:
         raise ReadError(f"{path}: cannot be read: {error or type(error).__name__}") from error
     if count != item.frames:
         raise ReadError(f"{path}: has changed since the run began; run again")
 
 
-def write(frames: Iterable[images.Picture], item: Item, options: images.SaveOptions) -> tuple[str, ...]:
-    """Write a result to its target, or to standard output; what the format could not hold.
+def write_item(pictures: Iterable[images.Picture], item: Item, options: RunOptions) -> tuple[str, ...]:
+    """Write a result to its target, or to standard output; returns what the format could not hold.
 
-    Raises WriteError, and whatever `frames` raises; then the target is as it was.
+    Raises WriteError, and whatever `pictures` raises; then the target is as it was.
     """
     if item.frames > 1 and item.target is not None:
-        return images.save_frames(frames, item.target, options)
-    picture = next(iter(frames))
+        return images.save_frames(pictures, item.target, options.save)
+    picture = next(iter(pictures))
     if item.target is not None:
-        return images.save(picture, item.target, options)
-    content = images.encode(picture, item.format, options)
+        return images.save(picture, item.target, options.save)
+    notes: list[str] = []
+    content = images.encode(picture, item.format, options.save, notes)
     try:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
     except OSError as error:
         raise WriteError(f"standard output: cannot be written: {error.strerror}") from error
-    return ()
+    return tuple(notes)
 
 
 def discard_unfinished(target: Path | None) -> None:
     """Remove what `images.save`, in a thread of this process, has begun to write beside a target; nothing of others."""
-    if target is None:
-        return
-    for unfinished in target.resolve().parent.glob(f".irestore-{os.getpid()}-*.part"):
+    for unfinished in target.parent.glob(f".irestore-{os.getpid()}-*.part") if target else ():
         unfinished.unlink(missing_ok=True)
 
 
-def size_bytes(picture: images.Picture) -> int:
-    """Memory of a picture's pixels."""
-    return picture.pixels.nbytes + (0 if picture.alpha is None else picture.alpha.nbytes)
+def is_foreseen(error: Exception) -> bool:
+    """Whether a picture can be blamed for the error, or the machine; else it is a fault of the program or a device."""
+    return isinstance(error, (IrestoreError, OSError, MemoryError))
+
+
+def reason_of(error: Exception, item: Item) -> str:
+    """Why the item failed, in one line that names its file."""
+    path = str(item.input.path)
+    reason = "out of memory" if isinstance(error, MemoryError) else str(error) or type(error).__name__
+    if not is_foreseen(error):
+        reason = f"unexpected {type(error).__name__}: {reason.splitlines()[0]}"
+    return reason if path in reason else f"{path}: {reason}"
 
 
 def is_full_disk(error: BaseException) -> bool:
     """Whether the error is, or comes from, a disk or a quota that is full."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        cause = cause.__cause__
-    return False
+    return any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in _causes(error))
+
+
+def is_there_already(error: BaseException) -> bool:
+    """Whether the error comes from an output that has appeared since the plan."""
+    return any(isinstance(cause, FileExistsError) for cause in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__

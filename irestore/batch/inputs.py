@@ -10,11 +10,13 @@ from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from irestore.errors import UsageError
+from irestore.images import Info
 
 STDIN = "-"
 HERE = PurePath()
 MISSING = "no such file"
-NO_FILE = os.stat_result((0,) * 10)
+LIST_BYTES = 2**28  # of --files-from; some millions of paths
+STDIN_BYTES = 2**32
 # What a folder is searched for: the usual names of pictures that irestore reads. A file that is named is always tried.
 SUFFIXES = frozenset(
     f".{name}"
@@ -27,7 +29,7 @@ SUFFIXES = frozenset(
 
 
 @dataclass(frozen=True)
-class Source:
+class Input:
     """A picture to restore; `below` is its folder relative to the folder argument it was met in."""
 
     path: Path
@@ -49,8 +51,8 @@ class Source:
         """Whether the file is not any more what it was when it was found. Raises OSError when it has gone."""
         if self.content is not None:
             return False
-        now = self.path.stat()
-        return (now.st_size, now.st_mtime_ns) != (self.status.st_size, self.status.st_mtime_ns)
+        now, then = self.path.stat(), self.status
+        return (now.st_mode, now.st_size, now.st_mtime_ns) != (then.st_mode, then.st_size, then.st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -61,18 +63,34 @@ class Refused:
     reason: str
 
 
-def find(arguments: Iterable[str | Path], *, recursive: bool, listed: bool = False) -> Iterator[Source | Refused]:
-    """Every picture named, in the order of the arguments; those of a folder sorted by name, folders after files.
+@dataclass(frozen=True)
+class Item:
+    """One picture to be made. `target` None is standard output; `format` is a key of `FORMATS`."""
+
+    input: Input
+    target: Path | None
+    format: str
+    info: Info
+    frames: int  # to be restored
+
+    @property
+    def pixels(self) -> int:
+        """Pixels to be read, over all frames."""
+        return self.info.pixels * self.frames
+
+
+def find(arguments: Iterable[str | Path], *, recursive: bool, listed: bool = False) -> Iterator[Input | Refused]:
+    """Find every picture named, in the order of the arguments; in a folder sorted by name, its folders after its files.
 
     With `recursive`, folders are searched to the bottom for names with a picture's suffix that do not begin with a dot;
     without it they are refused. One path is given once, however often it was named. `listed`: a list named some.
     """
     arguments = list(arguments)
-    alone = len(arguments) == 1 and not listed
+    several = len(arguments) > 1
     seen: set[str] = set()
-    for number, argument in enumerate(arguments):
-        last = len(arguments) > 1 and not listed and number == len(arguments) - 1
-        for found in _expand(argument, recursive, alone):
+    for number, argument in enumerate(arguments, 1):
+        last = several and not listed and number == len(arguments)
+        for found in _expand(argument, recursive, alone=not several and not listed):
             if last and isinstance(found, Refused) and found.reason == f"{argument}: {MISSING}":
                 found = Refused(found.path, f"{found.reason}; if it is to be the result, write -o {argument}")
             absolute = os.path.abspath(found.path)  # noqa: PTH100 (Path.absolute keeps "a/../b")
@@ -81,57 +99,63 @@ def find(arguments: Iterable[str | Path], *, recursive: bool, listed: bool = Fal
                 yield found
 
 
-def _expand(argument: str | Path, recursive: bool, alone: bool) -> Iterator[Source | Refused]:
+def _expand(argument: str | Path, recursive: bool, alone: bool) -> Iterator[Input | Refused]:
     path = Path(argument)
     if argument == STDIN:
-        yield Source(path, NO_FILE, alone=alone, content=sys.stdin.buffer.read())
+        content = sys.stdin.buffer.read(STDIN_BYTES + 1)
+        if len(content) > STDIN_BYTES:
+            raise UsageError(f"standard input: has more than {STDIN_BYTES >> 30} GiB; no picture is that large")
+        yield Input(path, os.stat_result((0,) * 10), alone=alone, content=content)
         return
-    found = examine(path)
+    found = _examine(path, alone=alone)
     if isinstance(found, Refused) or not stat.S_ISDIR(found.status.st_mode):
-        yield found if isinstance(found, Refused) else Source(path, found.status, alone=alone)
-    elif not recursive:
-        yield Refused(path, f"{path}: is a folder; -r restores the pictures in it")
-    else:
+        yield found
+    elif recursive:
         yield from _walk(path)
+    else:
+        yield Refused(path, f"{path}: is a folder; -r restores the pictures in it")
 
 
-def _walk(top: Path) -> Iterator[Source | Refused]:
+def _walk(top: Path) -> Iterator[Input | Refused]:
     unreadable: list[OSError] = []
     for folder, folders, names in os.walk(top, onerror=unreadable.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         below = PurePath(os.path.relpath(folder, top))
         for name in sorted(names):
-            if name.startswith(".") or os.path.splitext(name)[1].lower() not in SUFFIXES:  # noqa: PTH122 a hot loop
-                continue
-            found = examine(Path(folder, name))
-            yield found if isinstance(found, Refused) else Source(found.path, found.status, below)
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:  # noqa: PTH122 a hot loop
+                yield _examine(Path(folder, name), below)
     for error in unreadable:
         yield Refused(Path(error.filename), f"{error.filename}: folder cannot be read: {error.strerror}")
 
 
-def examine(path: Path) -> Source | Refused:
+def _examine(path: Path, below: PurePath = HERE, *, alone: bool = False) -> Input | Refused:
     """The file or folder of that name, or why it is neither."""
     try:
         status = path.stat()
     except FileNotFoundError:
-        broken = path.is_symlink()
-        return Refused(path, f"{path}: {'is a broken link' if broken else MISSING}")
+        return Refused(path, f"{path}: {'is a broken link' if path.is_symlink() else MISSING}")
     except (OSError, ValueError) as error:
         return Refused(path, f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
     if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
-        return Source(path, status)
+        return Input(path, status, below, alone)
     return Refused(path, f"{path}: is not a regular file; to restore what a pipe delivers, redirect it and name it -")
 
 
 def read_list(name: str) -> list[str]:
-    """The paths in a list file (`-`: standard input), NUL-separated if it holds a NUL, else one a line.
+    """Read the paths in a list file (`-`: standard input), NUL-separated if it holds a NUL, else one a line.
 
-    Raises UsageError when the list cannot be read.
+    Raises UsageError when the list cannot be read, or does not end.
     """
     try:
-        data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
-    except OSError as error:
-        raise UsageError(f"--files-from {name}: cannot be read: {error.strerror}") from error
+        if name == STDIN:
+            data = sys.stdin.buffer.read(LIST_BYTES + 1)
+        else:
+            with Path(name).open("rb") as file:
+                data = file.read(LIST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--files-from {name}: cannot be read: {getattr(error, 'strerror', error)}") from error
+    if len(data) > LIST_BYTES:
+        raise UsageError(f"--files-from {name}: is larger than {LIST_BYTES >> 20} MiB; split the list")
     separator = b"\0" if b"\0" in data else b"\n"
     lines = (line if separator == b"\0" else line.removesuffix(b"\r") for line in data.split(separator))
     return [os.fsdecode(line) for line in lines if line]

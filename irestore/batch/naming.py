@@ -1,6 +1,7 @@
 """Where an output goes and what it is called."""
 
 import os
+import re
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,43 +12,41 @@ from irestore.images import format_of
 
 STDOUT = "-"
 FIELDS = ("stem", "inext", "parent", "ext", "task", "model", "scale")
+WIDEST = 255  # no file name is longer
 
 
 @dataclass(frozen=True)
 class Naming:
-    """The rule that gives every source its target: in `folder`, or, if that is None, beside the source."""
+    """The rule that gives every input its target: in `folder`, or, if that is None, beside the input."""
 
     template: str
     values: Mapping[str, str]  # of task, model, scale
     folder: Path | None = None
-    file: Path | None = None  # the one target, whatever the source
-    suffix: str | None = None  # of --format; None: the source's own, where that format can be written
+    file: Path | None = None  # the one target, whatever the input
+    suffix: str | None = None  # of --format; None: the input's own, where that format can be written
     to_stdout: bool = False
 
-    def target(self, source: Path, below: PurePath, default_suffix: str | None) -> Path | None:
-        """The target of a source. None: standard output, or it depends on what is in the source, see `default_suffix`.
+    def target(self, path: Path, below: PurePath, default_suffix: str | None) -> Path | None:
+        """The target of an input. None: standard output, or it depends on what is in the input, see `default_suffix`.
 
-        `default_suffix` is used where the source's own suffix says nothing: `.heic`, none at all, or `.gif`, which may
+        `default_suffix` is used where the input's own suffix says nothing: `.heic`, none at all, or `.gif`, which may
         be a still picture or an animation.
         """
         if self.file is not None or self.to_stdout:
             return self.file
-        own = format_of(source)
+        own = format_of(path)
         if self.suffix is not None:
-            suffix = source.suffix if own == format_of(f"x{self.suffix}") else self.suffix
+            suffix = path.suffix if own == format_of(f"x{self.suffix}") else self.suffix
         elif own not in (None, "gif"):
-            suffix = source.suffix
+            suffix = path.suffix
         elif default_suffix is not None:
             suffix = default_suffix
         else:
             return None
-        own_values = {"stem": source.stem, "inext": source.suffix.removeprefix("."), "parent": _parent(source)}
+        parent = os.path.basename(os.path.dirname(os.path.abspath(path)))  # noqa: PTH100, PTH119, PTH120 a hot loop
+        own_values = {"stem": path.stem, "inext": path.suffix.removeprefix("."), "parent": parent}
         name = self.template.format(ext=suffix, **own_values, **self.values)
-        return (source.parent if self.folder is None else self.folder / below) / name
-
-
-def _parent(source: Path) -> str:
-    return os.path.basename(os.path.dirname(os.path.abspath(source)))  # noqa: PTH100, PTH119, PTH120 a hot loop
+        return (path.parent if self.folder is None else self.folder / below) / name
 
 
 def default_template(scale: int) -> str:
@@ -55,20 +54,23 @@ def default_template(scale: int) -> str:
     return "{stem}_x{scale}{ext}" if scale > 1 else "{stem}_{task}{ext}"
 
 
-def check_template(template: str) -> str:
-    """The template itself. Raises UsageError naming what is wrong with it."""
+def check_template(template: str) -> None:
+    """Check whether the template can name files. Raises UsageError that says what is wrong with it."""
     try:
-        fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+        fields = [(name, spec) for _, name, spec, _ in string.Formatter().parse(template) if name is not None]
     except ValueError as error:
         raise UsageError(f"--name {template}: {error}; write a brace as {{{{ or }}}}") from error
-    unknown = [name for name in fields if name not in FIELDS]
-    if unknown:
-        known = ", ".join(f"{{{name}}}" for name in FIELDS)
-        raise UsageError(f"--name {template}: no such field as {{{unknown[0]}}}; there are {known}")
+    for name, spec in fields:
+        if name not in FIELDS:
+            known = ", ".join(f"{{{field}}}" for field in FIELDS)
+            raise UsageError(f"--name {template}: there is no field {{{name}}}; use {known}")
+        if any(len(number) > 3 or int(number) > WIDEST for number in re.findall(r"\d+", spec or "")):
+            raise UsageError(
+                f"--name {template}: {{{name}:{spec}}} is wider than the {WIDEST} characters of a file name"
+            )
     try:
         template.format(**dict.fromkeys(FIELDS, "x"))
     except (ValueError, AttributeError, IndexError, KeyError) as error:
         raise UsageError(f"--name {template}: {error}") from error
-    if "/" in template or "\\" in template or template in ("", ".", ".."):
-        raise UsageError(f"--name {template}: must make a file name; folders are -o's")
-    return template
+    if any(character in template for character in "/\\\0") or template in ("", ".", ".."):
+        raise UsageError(f"--name {template}: must make a file name; use -o to choose the folder")

@@ -6,77 +6,62 @@ ranks take more, on one host or several. At the end all ranks meet; if one has d
 
 import contextlib
 import os
+import secrets
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from irestore.batch.report import Totals
 from irestore.errors import RankError
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=30)  # a rank may wait for another's last picture; a dead one is noticed at once
+JOIN_SECONDS = "IRESTORE_JOIN_SECONDS"  # names how long ranks wait for each other at the start
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 30.0  # for a rank to write what it has computed, after it was told to stop
 
 
-class Ranks(Protocol):
-    """The processes of a run, as one of them sees them."""
+class Ranks:
+    """The processes of a run, as one of them sees them; here the only one."""
 
-    rank: int
-    size: int
+    rank = 0
+    size = 1
 
-    def share(self, value: T | None) -> T:
+    def join(self) -> None:
+        """Wait until all ranks are there. Raises RankError."""
+
+    def broadcast(self, value: T | None) -> T:
         """What rank 0 gave, on every rank; if that is an exception, it is raised on the others."""
+        assert value is not None
+        return value
 
     def claims(self, total: int) -> Iterator[int]:
-        """Numbers below `total`, rising; each goes to one rank only."""
+        """Numbers below `total`, rising; each goes to one rank only. They end early after a `stop`."""
+        yield from range(total)
+
+    def stop(self) -> None:
+        """Let no rank claim any more."""
 
     def advanced(self, pixels: float) -> float:
         """Add pixels done; the sum over all ranks."""
+        raise NotImplementedError  # the report of a single process counts by itself
 
     def merged(self, totals: Totals) -> Totals:
         """The sum over all ranks. Waits for them all; raises RankError if one has died."""
+        return totals
+
+    def check_complete(self, totals: Totals, planned: int) -> None:
+        """Check whether every picture of the plan has an outcome. Raises RankError on rank 0."""
 
     def leave(self) -> None:
         """Take leave of the others."""
 
 
-class Alone:
-    """A run of one process."""
-
-    rank = 0
-    size = 1
-
-    def __init__(self) -> None:
-        self._pixels = 0.0
-
-    def share(self, value: T | None) -> T:
-        """The value itself."""
-        assert value is not None
-        return value
-
-    def claims(self, total: int) -> Iterator[int]:
-        """All of them."""
-        yield from range(total)
-
-    def advanced(self, pixels: float) -> float:
-        """The sum."""
-        self._pixels += pixels
-        return self._pixels
-
-    def merged(self, totals: Totals) -> Totals:
-        """The totals themselves."""
-        return totals
-
-    def leave(self) -> None:
-        """Nobody to leave."""
-
-
-class Group:
+class Group(Ranks):
     """The ranks that `torchrun`, or `launch`, started: RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT say which."""
 
     def __init__(self) -> None:
@@ -84,27 +69,74 @@ class Group:
         self.size = int(os.environ["WORLD_SIZE"])
         self._store: Any = None
 
-    def share(self, value: T | None) -> T:
-        """Broadcast from rank 0. Joins the group at the first call, which imports torch: plan before it."""
+    def join(self) -> None:
+        """Imports torch."""
+        import torch.distributed as dist
+        from torch._C._distributed_c10d import PrefixStore, TCPStore
+
+        seconds = float(os.environ.get(JOIN_SECONDS, "600"))
+        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        ours = self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+        try:
+            wait = timedelta(seconds=seconds)
+            store = TCPStore(host, port, is_master=ours, timeout=wait, wait_for_workers=False)
+            run = self._welcome(store, seconds) if self.rank == 0 else self._introduce(store)
+            self._store = PrefixStore(run, store)
+            dist.init_process_group("gloo", store=self._store, rank=self.rank, world_size=self.size, timeout=PATIENCE)
+        except RuntimeError as error:
+            raise RankError(
+                f"rank {self.rank}: the ranks did not come together within {seconds:.0f} s ({_first_line(error)}); "
+                f"start all {self.size} of them, or set {JOIN_SECONDS} to wait longer"
+            ) from error
+
+    # After a restart by torchrun the store still holds what the ranks before it wrote. So each run writes under a name
+    # of its own, which rank 0 tells to a word that no rank has said before.
+
+    def _welcome(self, store: Any, seconds: float) -> str:
+        """On rank 0: tell every rank the name of the run."""
+        run, deadline = secrets.token_hex(8), time.monotonic() + seconds
+        missing = list(range(1, self.size))
+        while missing:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"missing: {', '.join(map(str, missing))}")
+            for rank in missing:
+                if store.check([f"word/{rank}"]):
+                    store.set(f"run/{store.get(f'word/{rank}').decode()}", run)
+            time.sleep(POLL_SECONDS)
+            missing = [rank for rank in missing if not store.check([f"{run}/{rank}"])]
+        return run
+
+    def _introduce(self, store: Any) -> str:
+        """On the others: say a new word, and learn the name of the run by it."""
+        word = secrets.token_hex(8)
+        store.set(f"word/{self.rank}", word)
+        run: str = store.get(f"run/{word}").decode()
+        store.set(f"{run}/{self.rank}", "")
+        return run
+
+    def broadcast(self, value: T | None) -> T:
+        """From rank 0, over gloo."""
         import torch.distributed as dist
 
-        self._join()
         box: list[Any] = [value]
         with _death_told():
             dist.broadcast_object_list(box, src=0)
-        shared = box[0]
-        if isinstance(shared, BaseException) and self.rank > 0:
-            raise shared
-        return shared  # type: ignore[no-any-return]
+        if isinstance(box[0], BaseException) and self.rank > 0:
+            raise box[0]
+        return box[0]  # type: ignore[no-any-return]
 
     def claims(self, total: int) -> Iterator[int]:
         """From a counter in the store."""
-        while (claimed := self._count("irestore/claimed", 1) - 1) < total:
+        while not self._count("stop", 0) and (claimed := self._count("claimed", 1) - 1) < total:
             yield claimed
+
+    def stop(self) -> None:
+        """By a counter in the store."""
+        self._count("stop", 1)
 
     def advanced(self, pixels: float) -> float:
         """From a counter in the store."""
-        return float(self._count("irestore/pixels", round(pixels)))
+        return float(self._count("pixels", round(pixels)))
 
     def _count(self, counter: str, more: int) -> int:
         with _death_told():
@@ -120,6 +152,12 @@ class Group:
         first, *others = gathered
         return sum(others, start=first)
 
+    def check_complete(self, totals: Totals, planned: int) -> None:
+        """Where pictures are missing, another rank has ended early, or counted otherwise."""
+        missing = planned - totals.done - totals.skipped - totals.failed
+        if missing and self.rank == 0:
+            raise RankError(f"{missing} of {planned} pictures were not made, by a rank that ended early; run again")
+
     def leave(self) -> None:
         """Close the connections; without it torch complains."""
         if self._store is not None:
@@ -128,19 +166,10 @@ class Group:
             dist.destroy_process_group()
             self._store = None
 
-    def _join(self) -> None:
-        if self._store is None:
-            import torch.distributed as dist
-            from torch.distributed.rendezvous import rendezvous
-
-            with _death_told():
-                self._store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
-                dist.init_process_group("gloo", store=self._store, rank=rank, world_size=size, timeout=PATIENCE)
-
 
 def ranks() -> Ranks:
-    """The group that this process was started in, or Alone."""
-    return Group() if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ else Alone()
+    """The group that this process was started in, or this process alone."""
+    return Group() if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ else Ranks()
 
 
 @contextlib.contextmanager
@@ -148,10 +177,13 @@ def _death_told() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # gloo's only class: a peer closed its connection, or could not be reached
-        reason = str(error).splitlines()[0][:200]
         raise RankError(
-            f"another rank has ended early ({reason}); what is done is kept, run again for the rest"
+            f"another rank has ended early ({_first_line(error)}); what is done is kept, run again for the rest"
         ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def launch(arguments: Sequence[str], count: int) -> int:
@@ -159,31 +191,24 @@ def launch(arguments: Sequence[str], count: int) -> int:
 
     A rank that dies ends the others. A stop is passed on to all ranks, which finish as one process would.
     """
-    environment = os.environ | {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    # Not what a torchrun of one process has set: ranks would wait for its store.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC_")}
+    port = str(_free_port())
+    common = inherited | {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     command = [sys.executable, "-m", "irestore", *arguments]
     processes = [
-        subprocess.Popen(
-            command, env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, start_new_session=True
-        )
+        subprocess.Popen(command, env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, start_new_session=True)
         for rank in range(count)
     ]
-    code = 0
+    codes: list[int | None] = [None]
     try:
-        while any(process.poll() is None for process in processes):
-            code = code or _failed(processes)
-            if code:
-                _end(processes)
+        while None in codes and not any(codes):
             time.sleep(POLL_SECONDS)
-    except BaseException:
+            codes = [process.poll() for process in processes]
+    finally:
         _end(processes)
-        raise
-    return code or _failed(processes)
-
-
-def _failed(processes: Sequence["subprocess.Popen[bytes]"]) -> int:
-    """The exit code of the first process that has failed, 1 if a signal ended it; 0 if none has."""
-    codes = [process.returncode for process in processes if process.poll()]
-    return 0 if not codes else codes[0] if codes[0] > 0 else 1
+    failed = next((code for code in codes if code), 0)
+    return 1 if failed < 0 else failed
 
 
 def _end(processes: Sequence["subprocess.Popen[bytes]"]) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -35,7 +35,7 @@ class Outcome:
     """What became of one picture. Sizes are (height, width); `peak_bytes` is the process's or the GPU's so far."""
 
     status: Status
-    source: Path
+    input: Path
     target: Path | None = None
     reason: str = ""
     input_size: tuple[int, int] | None = None
@@ -48,7 +48,7 @@ class Outcome:
         """The outcome as the JSON object of `--json`."""
         return {
             "status": self.status,
-            "input": str(self.source),
+            "input": str(self.input),
             "output": None if self.target is None else str(self.target),
             "input_size": size_record(self.input_size),
             "output_size": size_record(self.output_size),
@@ -74,15 +74,8 @@ class Totals:
 
     def __add__(self, other: "Totals") -> "Totals":
         """Counts add, the wall time is the longest."""
-        return Totals(
-            self.done + other.done,
-            self.skipped + other.skipped,
-            self.failed + other.failed,
-            self.pixels + other.pixels,
-            self.busy_seconds + other.busy_seconds,
-            max(self.seconds, other.seconds),
-            self.ranks + other.ranks,
-        )
+        both = Totals(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
+        return replace(both, seconds=max(self.seconds, other.seconds))
 
     @property
     def exit_code(self) -> int:
@@ -154,9 +147,9 @@ class Report:
         with self._lock:
             tqdm.write(one_line(text), file=sys.stderr)
 
-    def present(self, source: Path) -> None:
+    def present(self, path: Path) -> None:
         """The bar names this picture."""
-        name = one_line(source.name)
+        name = one_line(path.name)
         with self._lock:
             self._bar.set_description(name if len(name) <= 30 else f"{name[:14]}…{name[-15:]}", refresh=False)
 
@@ -192,7 +185,7 @@ class Report:
 
 
 def _told(outcome: Outcome) -> str:
-    told = f"{outcome.source} -> {outcome.target}" if outcome.target else f"{outcome.source}"
+    told = f"{outcome.input} -> {outcome.target}" if outcome.target else f"{outcome.input}"
     if outcome.status == "skipped":
         return f"{told}: skipped, {outcome.reason}"
     return f"{told} ({duration(outcome.seconds or 0.0)})"

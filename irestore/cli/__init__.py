@@ -31,7 +31,7 @@ irestore denoise - -o - <a.png >b.png
 
 Every option of a task can be set in the environment: IRESTORE_DEVICE=cpu, IRESTORE_MAX_MEMORY=6G, ...
 
-Exit codes: 0 all done or skipped, 1 a picture failed, 2 usage, 3 model unavailable, 130 Ctrl-C, 143 SIGTERM.
+Exit codes: 0 done or skipped, 1 a picture failed, 2 usage, 3 model unavailable, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM.
 """
 
 

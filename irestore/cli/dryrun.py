@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from irestore import weights
 from irestore.batch.checks import least_bytes
-from irestore.batch.plan import Item, Plan
+from irestore.batch.inputs import Item
+from irestore.batch.plan import Plan
 from irestore.batch.report import Outcome, duration
 from irestore.cli.options import Options
 from irestore.errors import one_line
@@ -24,10 +25,10 @@ def show(plan: Plan, entry: weights.Entry, options: Options) -> None:
         size, larger = (height, width), (height * entry.scale, width * entry.scale)
         if options.messages.json:
             rounded = None if seconds is None else round(seconds, 2)
-            planned = Outcome("planned", item.source.path, item.target, "", size, larger, entry.name, rounded, memory)
+            planned = Outcome("planned", item.input.path, item.target, "", size, larger, entry.name, rounded, memory)
             print(json.dumps(planned.record()))
             continue
-        line = f"{item.source.path} -> {item.target or '-'}  {width}x{height} -> {larger[1]}x{larger[0]}"
+        line = f"{item.input.path} -> {item.target or '-'}  {width}x{height} -> {larger[1]}x{larger[0]}"
         if memory is not None and seconds is not None:
             line += f"  {memory / 2**20:.0f} MiB  {duration(seconds)}"
         print(one_line(line))

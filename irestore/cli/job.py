@@ -1,7 +1,6 @@
 """One call of a task: what was found -> the model -> the plan -> the run -> the exit code."""
 
 import hashlib
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -23,11 +22,6 @@ from irestore.cli.dryrun import show
 from irestore.cli.options import Options
 from irestore.errors import IrestoreError, UsageError
 from irestore.tasks import TASKS
-
-GPU_WRITERS = 8  # threads, so that a GPU does not wait for PNG
-LANES_A_WRITER = 4  # to compute a picture takes a CPU about five times as long as to write it
-# Between the stages, beyond one picture of any size: a CPU is never ahead, a GPU wants a batch ready and must not wait.
-WAITING_BYTES = {"cpu": 2**21, "mps": 2**21, "cuda": 2**29}
 
 
 @dataclass(frozen=True)
@@ -54,6 +48,7 @@ def restore_files(options: Options, arguments: Sequence[str]) -> int:
         if count > 1:
             return distributed.launch(arguments, count)
     try:
+        ranks.join()
         job = _shared(options, ranks)
         if not options.files.dry_run:
             return _run(options, job, ranks)
@@ -71,16 +66,16 @@ def _shared(options: Options, ranks: distributed.Ranks) -> Job:
     """The job, decided by rank 0. Its error is raised on every rank, but told by rank 0 only."""
     if ranks.rank > 0:
         try:
-            return ranks.share(None)
+            return ranks.broadcast(None)
         except IrestoreError as error:
             raise click.exceptions.Exit(error.exit_code) from error
     try:
         job = prepare(options)
     except IrestoreError as error:
         if ranks.size > 1:
-            ranks.share(error)
+            ranks.broadcast(error)
         raise
-    return ranks.share(job)
+    return ranks.broadcast(job)
 
 
 def prepare(options: Options) -> Job:
@@ -146,9 +141,10 @@ def _run(options: Options, job: Job, ranks: distributed.Ranks) -> int:
     )
     if ranks.rank == 0:
         _report_settled(job.plan, options, report)
+    failed = any(outcome.status == "failed" for outcome in job.plan.settled)  # on all ranks
     stop: BaseException | None = None
     try:
-        if job.plan.items and not (options.files.fail_fast and report.totals.failed):
+        if job.plan.items and not (options.files.fail_fast and failed):
             _restore(options, job, ranks, report)
     except (IrestoreError, OSError, KeyboardInterrupt) as error:
         stop = error
@@ -162,6 +158,8 @@ def _run(options: Options, job: Job, ranks: distributed.Ranks) -> int:
             report.say("irestore: stopped before the end; what is done is kept, the same command does the rest")
     if stop is not None:
         raise stop
+    if not (options.files.fail_fast and totals.failed):
+        ranks.check_complete(totals, len(job.plan.items) + len(job.plan.settled))
     return totals.exit_code
 
 
@@ -174,25 +172,20 @@ def _restore(options: Options, job: Job, ranks: distributed.Ranks, report: Repor
     network = weights.read(job.entry, path, device)
     settings = options.computing.settings()
     restorer = Restorer(network, job.entry.name, settings, alpha=options.pictures.alpha, strength=options.strength)
-    items = job.plan.items
-    if device.type == "cuda":  # neighbours of one size are computed together
-        items = tuple(sorted(items, key=lambda item: (item.info.height, item.info.width)))
     if options.messages.verbose:
         report.say(f"irestore: {job.entry.name} on {device}")
-    on_cpu = device.type == "cpu"
-    tag = f"{images.provenance(irestore.__version__, name_safe(job.entry.name), _sha256(job.entry, path))}"
+    tag = images.provenance(irestore.__version__, name_safe(job.entry.name), _sha256(job.entry, path))
+    provenance = f"{tag} task={options.task}"
     run_options = RunOptions(
         load=options.pictures.load(),
-        save=replace(options.pictures.save(), provenance=f"{tag} task={options.task}"),
+        save=replace(options.pictures.save(), provenance=provenance, overwrite=options.files.overwrite),
         keep_alpha=options.pictures.alpha != "drop",
         fail_fast=options.files.fail_fast,
         # Not by what is left to do: the same command run again must compute the rest as it would have the first time.
-        lanes=sum(item.frames for item in items) + len(job.plan.settled) > 1,
-        writers=-(-restorer.lanes // LANES_A_WRITER) if on_cpu else min(GPU_WRITERS, os.cpu_count() or 1),
-        waiting_bytes=WAITING_BYTES[device.type],
+        side_by_side=sum(item.frames for item in job.plan.items) + len(job.plan.settled) > 1,
     )
     report.started()
-    run((items[number] for number in ranks.claims(len(items))), restorer, report, run_options)
+    run(job.plan.items, restorer, report, run_options, ranks)
 
 
 def _sha256(entry: weights.Entry, path: Path) -> str:

@@ -37,6 +37,7 @@ class SaveOptions:
     format: str = "auto"  # a key of `FORMATS`, or by the suffix of the target
     depth: Literal["auto", 8, 16] = "auto"  # bits a sample; "auto" keeps the picture's, as far as the format can
     quality: int | None = None  # 1..100 for lossy formats; None keeps a JPEG's own, else the format's default
+    overwrite: bool = True  # False leaves a file that is there as it is, and is a WriteError
     lossless: bool | None = None  # True asks for no loss (WebP, JPEG XL); None keeps what a WebP source was
     background: str | None = None  # a CSS colour put behind transparency, which then is gone; None keeps it
     metadata: Literal["keep", "strip"] = "keep"  # "strip" leaves the colour profile: without it colours are wrong

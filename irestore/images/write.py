@@ -1,6 +1,7 @@
 """Pictures to files: written whole or not at all."""
 
 import contextlib
+import errno
 import io
 import os
 import secrets
@@ -16,9 +17,10 @@ from irestore.images.pillow_errors import summary
 
 
 def save(picture: Picture, path: str | os.PathLike[str], options: SaveOptions = SAVE) -> tuple[str, ...]:
-    """The picture is in `path`, complete and on the disk, or the file there is as it was and an error is raised.
+    """Write a picture to the file `path`, complete and on the disk; after an error the file there is as it was.
 
-    Returns what the format could not hold, one line each. Raises UsageError (as `check_target`) and WriteError.
+    Returns what the format could not hold, one line each. Raises UsageError (as `check_target`) and WriteError, whose
+    cause is a FileExistsError where a file of that name is there and `options.overwrite` is false.
     """
     return save_frames([picture], path, options)
 
@@ -31,43 +33,66 @@ def save_frames(
     TIFF keeps one page in memory at a time, the other formats all frames at 8 bits a sample.
     """
     name = target_format(path, options)
-    with whole(Path(path)) as stream:
+    with _whole(Path(path), options.overwrite) as stream:
         return encode_frames(pictures, stream, name, options)
 
 
-def encode(picture: Picture, name: str, options: SaveOptions = SAVE) -> bytes:
-    """The bytes that `save` would write, in format `name` (a key of `FORMATS`); raises UsageError and WriteError."""
+def encode(picture: Picture, name: str, options: SaveOptions = SAVE, notes: list[str] | None = None) -> bytes:
+    """The bytes that `save` would write, in format `name` (a key of `FORMATS`); raises UsageError and WriteError.
+
+    What the format could not hold is added to `notes`, one line each.
+    """
     stream = io.BytesIO()
-    with _as_write_error("<stdout>"):
-        encode_frames([picture], stream, name, options)
+    with _as_write_error("standard output"):
+        told = encode_frames([picture], stream, name, options)
+    if notes is not None:
+        notes.extend(told)
     return stream.getvalue()
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[BinaryIO]:
+def _whole(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
     """A stream whose content becomes the file `path` at the end, in one step; after any exception, nothing changed.
 
-    Raises WriteError. A link is followed, an existing file's permissions are kept.
+    Raises WriteError. A link is replaced itself, not the file that it names; an existing file's permissions are kept.
     """
     with _as_write_error(str(path)):
-        target = path.resolve()
-        if target.is_dir():
+        if path.is_dir():
             raise WriteError(f"{path}: is a folder; name a file")
-        if not target.parent.is_dir():
-            raise WriteError(f"{path}: the folder {target.parent} does not exist")
-        temporary = target.parent / f".irestore-{os.getpid()}-{secrets.token_hex(8)}.part"
+        if not path.parent.is_dir():
+            raise WriteError(f"{path}: the folder {path.parent} does not exist")
+        temporary = path.with_name(f".irestore-{os.getpid()}-{secrets.token_hex(8)}.part")
         try:
             with temporary.open("xb") as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
-            with contextlib.suppress(FileNotFoundError):  # a new file gets the permissions that open() gave
-                temporary.chmod(target.stat().st_mode & 0o777)
-            temporary.replace(target)
+            if overwrite:
+                if path.is_file() and not path.is_symlink():  # a new file has the permissions that open() gave
+                    temporary.chmod(path.stat().st_mode & 0o777)
+                temporary.replace(path)
+            else:
+                _name(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(target.parent)
+        _sync_folder(path.parent)
+
+
+def _name(temporary: Path, path: Path) -> None:
+    """Give a finished file its name. Raises FileExistsError where another file has it."""
+    if os.name == "nt":
+        temporary.rename(path)  # which on Windows never replaces a file
+        return
+    try:
+        path.hardlink_to(temporary)
+        temporary.unlink()
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links, such as FAT: nothing there looks and renames in one step
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        temporary.replace(path)
 
 
 @contextlib.contextmanager

@@ -215,6 +215,25 @@ def test_max_memory_sends_maps_to_scratch_and_gives_the_same_pixels() -> None:
     assert torch.equal(restore(model, image, scarce), restore(model, image, generous))
 
 
+@pytest.mark.parametrize("tile", ["off", 4])
+def test_an_ensemble_is_the_mean_over_turns_and_mirrors(tile: Any) -> None:
+    model, shares = network(), []
+    image = dict(pictures(10, 17, batch=2))["gradient"]
+    parts = []
+    for turn in range(4):
+        for mirrored in (False, True):
+            seen = torch.rot90(image, turn, (2, 3))
+            part = restore(model, seen.flip(3) if mirrored else seen)
+            parts.append(torch.rot90(part.flip(3) if mirrored else part, -turn, (2, 3)))
+    settings = Settings(tile=tile, ensemble=True)
+    result = restore(model, image, settings, shares.append)
+    assert (result - torch.stack(parts).mean(0)).abs().max() < 1e-10
+    assert (result - parts[0]).abs().max() > 1e-6
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1)
+    assert cost(model, 10, 17, settings).bytes > cost(model, 10, 17, Settings(tile=tile)).bytes
+
+
 def test_a_plan_says_tile_and_storage() -> None:
     model = network(dtype=torch.float32)
     assert cost(model, 30, 50, Settings(tile="off")).tile is None

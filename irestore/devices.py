@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -76,3 +77,9 @@ def _total_host_bytes() -> int:
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return 8 * 2**30  # Windows: no way to ask without another package; a modest machine is assumed
+
+
+def exact_convolutions(device: torch.device) -> AbstractContextManager[None]:
+    """Inside, CUDA computes them in full float32. A switch of the whole process, so left alone on other devices."""
+    flags = torch.backends.cudnn.flags
+    return flags(enabled=True, allow_tf32=False) if device.type == "cuda" else nullcontext()

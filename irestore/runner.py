@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from math import isqrt
 from typing import Literal
@@ -12,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from irestore.devices import free_bytes, total_bytes
+from irestore.devices import exact_convolutions, free_bytes, total_bytes
 from irestore.errors import NonFiniteError, OutOfMemoryError, RestoreError, UsageError
 from irestore.field import Field
 from irestore.models.network import Network
@@ -200,12 +199,6 @@ def mean_over_turns(
         total = part if total is None else total.add_(part)
     assert total is not None
     return total.div_(8)
-
-
-def exact_convolutions(device: torch.device) -> AbstractContextManager[None]:
-    """Inside, CUDA computes them in full float32. A switch of the whole process, so left alone on other devices."""
-    flags = torch.backends.cudnn.flags
-    return flags(enabled=True, allow_tf32=False) if device.type == "cuda" else nullcontext()
 
 
 class Progress:

@@ -1,5 +1,6 @@
 """The command line: quick, complete, and every exit code by the installed command."""
 
+import os
 import re
 import signal
 import subprocess
@@ -39,6 +40,18 @@ def test_nothing_heavy_is_imported_to_be_told_something(tmp_path: Path, argument
     )
     ran = finish(start(tmp_path, [sys.executable, "-c", code, *arguments]))
     assert HEAVY.isdisjoint(ran.err.splitlines()), HEAVY.intersection(ran.err.splitlines())
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, given: str | None, expected: str
+) -> None:
+    """On a busy machine a spinning thread takes the processor from the one that it waits for."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    assert main(["--version"]) == 0
+    assert os.environ["OMP_WAIT_POLICY"] == expected
 
 
 def test_completion_of_a_model_imports_nothing_heavy_and_names_the_models_of_the_task(tmp_path: Path) -> None:

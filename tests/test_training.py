@@ -20,7 +20,7 @@ from irestore.field import Field
 from irestore.runner import pad
 from irestore.tiling import Tiling
 from irestore.weights.manifest import read
-from training import data, muon, plot, queue, train
+from training import data, learning, muon, plot, queue, train
 from training.crops import Crops, Drawing, Pair, as_batch, to_grey
 from training.degrade import Jpeg, Noise, build
 from training.export import main as export
@@ -242,10 +242,10 @@ def test_learning_by_psnr_weighs_crops_by_how_good_they_are_down_to_the_floor():
     clean = torch.rand(3, 3, 8, 8)
     added = torch.tensor([0.1, 0.01, 0.0001]).reshape(3, 1, 1, 1)
     out = (clean + added).requires_grad_()
-    loss = train.loss_of(out, clean, 0.5, {"loss": "psnr", "floor": 1e-4})
+    loss = learning.loss_of(out, clean, 0.5, {"loss": "psnr", "floor": 1e-4})
     errors = [0.01, 1e-4, 1e-8]
     assert loss.item() == pytest.approx(0.02 * np.mean(np.log(np.add(errors, 1e-4))), rel=1e-4)
-    early = train.loss_of(out, clean, 0.1, {"loss": "psnr", "floor": 1e-4, "psnr_from": 0.3})
+    early = learning.loss_of(out, clean, 0.1, {"loss": "psnr", "floor": 1e-4, "psnr_from": 0.3})
     assert early.item() == pytest.approx((out - clean).abs().mean().item())
     loss.backward()
     pull = out.grad.abs().mean((1, 2, 3)).numpy()
@@ -266,7 +266,7 @@ def test_a_network_with_a_skip_begins_by_changing_nothing(tmp_path: Path, upsamp
     text = write_config(tmp_path / "c.toml").read_text().replace("pixelshuffledirect", upsampler)
     model = train.Run(tomllib.loads(text), tmp_path / "out").model
     image = torch.rand(1, 3, 16, 24)
-    assert torch.equal(train.forward(model, image), torch.nn.functional.interpolate(image, scale_factor=2))
+    assert torch.equal(learning.forward(model, image), torch.nn.functional.interpolate(image, scale_factor=2))
 
 
 def test_bfloat16_learns_too(tmp_path: Path, photos: Path):
@@ -279,13 +279,13 @@ def test_bfloat16_learns_too(tmp_path: Path, photos: Path):
 
 def test_muon_takes_the_inner_matrices_and_makes_them_nearly_orthogonal():
     model = models.build("unet", {"dims": [16, 32], "depths": [1, 1], "num_heads": 2, "squeeze_factor": 2})
-    adam, inner = train.optimisers(model, {"muon": 10.0})
+    adam, inner = learning.optimisers(model, {"muon": 10.0})
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     taken = {names[id(parameter)] for group in inner.param_groups for parameter in group["params"]}
     assert "bottom.0.attn.to_qkv.weight" in taken
     assert not {name for name in taken if name.startswith(("conv_first", "conv_last")) or name.endswith("bias")}
     assert len(taken) + sum(len(group["params"]) for group in adam.param_groups) == len(names)
-    assert len(train.optimisers(model, {})) == 1
+    assert len(learning.optimisers(model, {})) == 1
     matrix = torch.randn(24, 60, generator=torch.Generator().manual_seed(0))
     for each in (matrix, matrix.T):
         values = torch.linalg.svdvals(muon.orthogonalised(each))
@@ -332,11 +332,11 @@ def test_a_run_starts_from_the_weights_that_fit(tmp_path: Path, photos: Path):
 
 
 def test_the_schedule_ends_by_steps_or_by_time():
-    schedule = train.Schedule({"steps": 100, "minutes": 1, "rate": 1.0, "warmup": 10})
+    schedule = learning.Schedule({"steps": 100, "minutes": 1, "rate": 1.0, "warmup": 10})
     assert schedule.progress(50, 0) == 0.5
     assert schedule.progress(50, 45) == 0.75
     assert schedule.progress(500, 0) == schedule.progress(0, 500) == 1
-    straight = train.Schedule({"steps": 100, "rate": 1.0, "warmup": 10, "decay_from": 0.6})
+    straight = learning.Schedule({"steps": 100, "rate": 1.0, "warmup": 10, "decay_from": 0.6})
     assert [round(straight.learning_rate(step, step / 100), 3) for step in (9, 60, 80, 100)] == [1, 1, 0.505, 0.01]
     rates = [schedule.learning_rate(step, step / 100) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
@@ -437,7 +437,7 @@ def test_every_config_is_whole(path: Path):
     assert config["task"] in weights.TASKS
     for key in ("size", "valid_size"):
         assert config["data"][key] % model.window == 0
-    assert train.Schedule(config["train"]).steps > 0
+    assert learning.Schedule(config["train"]).steps > 0
     assert config["release"].keys() == {"name", "description", "licence", "training_data"}
 
 

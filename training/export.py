@@ -21,7 +21,7 @@ from irestore import models
 from irestore.weights.files import fill
 from irestore.weights.own import METADATA
 from training.card import card
-from training.train import forward
+from training.learning import forward
 
 PRECISIONS = {"fp16": torch.float16, "fp32": torch.float32}
 SAID = ("architecture", "config", "task", "scale")  # by the run's file, and kept

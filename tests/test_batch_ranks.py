@@ -238,6 +238,7 @@ def test_one_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     alone.join()
     assert alone.broadcast("plan") == "plan"
     assert list(alone.claims(3)) == [0, 1, 2]
+    assert (alone.advanced(1.5), alone.advanced(1.0)) == (1.5, 2.5)
     assert alone.merged(Totals(1)) == Totals(1)
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv("RANK", "0")

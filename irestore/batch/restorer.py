@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from os import cpu_count
 from typing import Literal
 
@@ -165,6 +166,7 @@ def batches(items: Sequence[Item], restorer: Restorer) -> list[list[int]]:
     """The numbers of the items that are computed at once: each alone, but for stills of one padded size on a GPU."""
     done: list[list[int]] = []
     growing: dict[tuple[int, ...], list[int]] = {}
+    batch_size = cache(restorer.batch_size)
     for number, item in enumerate(items):
         height, width = item.info.height, item.info.width
         size = restorer.padded(height, width) if item.frames == 1 else (number,)
@@ -172,6 +174,6 @@ def batches(items: Sequence[Item], restorer: Restorer) -> list[list[int]]:
         if not batch:
             done.append(batch)
         batch.append(number)
-        if item.frames > 1 or len(batch) == restorer.batch_size(*restorer.padded(height, width)):
+        if item.frames > 1 or len(batch) == batch_size(*restorer.padded(height, width)):
             del growing[size]
     return done

@@ -405,7 +405,7 @@ def test_what_is_computed_side_by_side_follows_from_the_command_and_not_from_wha
     write_picture(here / "b_x2.png")
     weights = write_weights(here / "w.safetensors")
     seen: list[RunOptions] = []
-    monkeypatch.setattr("irestore.cli.job.run", lambda items, restorer, report, options, ranks: seen.append(options))
+    monkeypatch.setattr("irestore.batch.run.run", lambda items, restorer, report, options, ranks: seen.append(options))
     assert main(["sr", *inputs, "--weights", str(weights), "-d", "cpu"]) == 0
     assert [options.side_by_side for options in seen] == [side_by_side]
 

@@ -16,8 +16,6 @@ from irestore.batch.inputs import STDIN, find, read_list
 from irestore.batch.naming import STDOUT
 from irestore.batch.plan import EXISTS, MADE_BEFORE, Plan, Request, plan
 from irestore.batch.report import Report
-from irestore.batch.restorer import Restorer
-from irestore.batch.run import RunOptions, run
 from irestore.cli.dryrun import show
 from irestore.cli.options import Options
 from irestore.errors import IrestoreError, UsageError
@@ -164,7 +162,10 @@ def _run(options: Options, job: Job, ranks: distributed.Ranks) -> int:
 
 
 def _restore(options: Options, job: Job, ranks: distributed.Ranks, report: Report) -> None:
-    """Load the network and run the plan, or this rank's share of it."""
+    """Load the network and run the plan, or this rank's share of it. Only here torch is imported."""
+    from irestore.batch.restorer import Restorer
+    from irestore.batch.run import RunOptions, run
+
     path = job.path
     if path is None or ranks.rank > 0:
         path = weights.locate(job.entry, offline=options.model.offline, model_dir=options.model.model_dir)

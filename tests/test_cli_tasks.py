@@ -498,3 +498,11 @@ def test_a_pipe_as_input_is_refused_not_waited_for(tmp_path: Path, weights: Path
     assert ran.code == 1
     assert "pipe.png: is not a regular file" in ran.err
     assert (tmp_path / "a_x2.png").exists()
+
+
+def test_nothing_is_loaded_where_nothing_is_to_be_computed(here: Path) -> None:
+    write_picture(here / "a.png")
+    write_picture(here / "a_x2.png")
+    code = "import sys; from irestore.cli import main; main(sys.argv[1:]); print('torch' in sys.modules)"
+    ran = finish(start(here, [sys.executable, "-c", code, "sr", "-x2", "-m", "compact-x2", "a.png"]))
+    assert (ran.code, ran.out.split()) == (0, [b"False"])

@@ -170,7 +170,7 @@ class Trunk(Network):
     def body_bytes(self, height: int, width: int) -> int:
         """A block's, at the peak of its MLP or its attention."""
         config = self.config
-        pixel = 4 * config.embed_dim * max(12.0, 3 + 2 * config.mlp_ratio)
+        pixel = 4 * config.embed_dim * max(13.5, 3 + 2 * config.mlp_ratio)
         return int(height * width * pixel / config.unshuffle**2)
 
     def tail_bytes(self, height: int, width: int) -> int:

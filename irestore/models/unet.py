@@ -130,7 +130,7 @@ class UNet(Network):
         """A block's, at the level where it takes most."""
         config = self.config
         pixel = [4 * dim / (config.unshuffle * 2**level) ** 2 for level, dim in enumerate(config.dims)]
-        return int(height * width * max(pixel) * max(12.0, 3 + 2 * config.mlp_ratio))
+        return int(height * width * max(pixel) * max(13.5, 3 + 2 * config.mlp_ratio))
 
     def tail_bytes(self, height: int, width: int) -> int:
         """The last convolution's and its shuffle's."""

@@ -24,8 +24,4 @@ TASKS = {
     "dejpeg": Task(summary="Remove JPEG artefacts.", does="removes JPEG artefacts", on_luma=True, damage="quality"),
     "deblur": Task(summary="Remove motion blur and defocus.", does="removes motion blur and defocus"),
     "derain": Task(summary="Remove rain.", does="removes rain streaks", on_luma=True),
-    "restore": Task(
-        summary="Remove mixed damage: noise, JPEG artefacts, slight blur.",
-        does="removes noise, JPEG artefacts and slight blur, also where they come together",
-    ),
 }

@@ -15,6 +15,9 @@ from irestore.models.layers import Affine
 from irestore.models.network import Network
 
 
+POSITIVE = ("in_chans", "embed_dim", "window_size", "num_feat", "unshuffle", "compress_ratio", "squeeze_factor")
+
+
 @dataclass(frozen=True)
 class TrunkConfig:
     """What HEART and HAT-iLN have in common. Names are upstream's; `upscale` 1, 2, 3, 4 or 8.
@@ -52,15 +55,7 @@ class TrunkConfig:
         for key, allowed in choices.items():
             if getattr(self, key) not in allowed:
                 raise ValueError(f"{key} = {getattr(self, key)!r}: must be one of {', '.join(map(repr, allowed))}")
-        for key in (
-            "in_chans",
-            "embed_dim",
-            "window_size",
-            "num_feat",
-            "unshuffle",
-            "compress_ratio",
-            "squeeze_factor",
-        ):
+        for key in POSITIVE:
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} = {getattr(self, key)}: must be at least 1")
         if max(self.compress_ratio, self.squeeze_factor) > self.embed_dim:

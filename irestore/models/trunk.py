@@ -14,7 +14,6 @@ from irestore.field import Field
 from irestore.models.layers import Affine
 from irestore.models.network import Network
 
-
 POSITIVE = ("in_chans", "embed_dim", "window_size", "num_feat", "unshuffle", "compress_ratio", "squeeze_factor")
 
 

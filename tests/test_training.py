@@ -392,6 +392,10 @@ def test_a_queue_trains_in_order_exports_and_goes_on_where_it_stopped(tmp_path: 
     queue.main(command)  # both have ended: exported again, each in its own place
     assert manifest.read_text() == text
     (tmp_path / "third.toml").write_text(second.read_text().replace('"first"', '"nowhere"'))
+    bundled = train.beginning({"init": "sr_x4"}, tmp_path / "no runs")
+    assert bundled is not None
+    assert bundled.name == "compact-x4.safetensors"
+    assert bundled.exists()
     with pytest.raises(ValueError, match="init = 'nowhere': there is neither"):
         run(tmp_path / "third.toml", photos, tmp_path / "runs/third")
 

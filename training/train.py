@@ -191,14 +191,16 @@ def pictures(
 
 
 def beginning(config: dict[str, Any], runs: Path) -> Path | None:
-    """The weights that a run's `init` names: those of another run in the folder, else a bundled model's."""
+    """The weights that a run's `init`, a config's name, stands for: its run in the folder, else its bundled model."""
     if "init" not in config:
         return None
-    choices: list[Path] = [runs / config["init"] / "weights.safetensors", BUNDLED / f"{config['init']}.safetensors"]
-    for path in choices:
-        if path.exists():
-            return path
-    raise ValueError(f"init = {config['init']!r}: there is neither {choices[0]} nor {choices[1]}")
+    run: Path = runs / config["init"] / "weights.safetensors"
+    if run.exists():
+        return run
+    recipe = Path(__file__).with_name("configs") / f"{config['init']}.toml"
+    if not recipe.exists():
+        raise ValueError(f"init = {config['init']!r}: there is neither {run} nor {recipe}")
+    return BUNDLED / f"{tomllib.loads(recipe.read_text(encoding='utf-8'))['release']['name']}.safetensors"
 
 
 def main(arguments: list[str] | None = None) -> None:

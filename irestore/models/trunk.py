@@ -23,8 +23,7 @@ class TrunkConfig:
 
     `upsampler`: "pixelshuffle" (features, then stages of 2 or one of 3) or "pixelshuffledirect" (SwinIR's term: one
     convolution and one shuffle). `global_skip` adds the nearest-upsampled input to the output. `unshuffle` n computes
-    the body at 1/n of the resolution, by PixelUnshuffle(n) in front and PixelShuffle(n) at the back. The last two are
-    ours.
+    the body at 1/n of the resolution, by PixelUnshuffle(n) in front and PixelShuffle(n) at the back (both ours).
     """
 
     upscale: int = 4

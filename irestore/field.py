@@ -119,6 +119,7 @@ class Field:
         for other in others:
             tiles.append(other._read(seen.scaled(Fraction(other.height, self.height)), padding))
         result = self._run(fn, tiles)
+        tiles.clear()  # before the statistics take room
         owned = box.clip(self.height, self.width)
         rows, columns = owned.scaled(scale).within(seen.scaled(scale))
         tile = result[:, rows, columns]

@@ -1,6 +1,5 @@
 """One call of a task: what was found -> the model -> the plan -> the run -> the exit code."""
 
-import hashlib
 import re
 import sys
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from irestore.cli.dryrun import show
 from irestore.cli.options import Options
 from irestore.errors import IrestoreError, UsageError
 from irestore.tasks import TASKS
+from irestore.weights.paths import sha256
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _restore(options: Options, job: Job, ranks: distributed.Ranks, report: Repor
     restorer = Restorer(network, job.entry.name, settings, alpha=options.pictures.alpha, strength=options.strength)
     if options.messages.verbose:
         report.say(f"irestore: {job.entry.name} on {device}")
-    tag = images.provenance(irestore.__version__, name_safe(job.entry.name), _sha256(job.entry, path))
+    tag = images.provenance(irestore.__version__, name_safe(job.entry.name), job.entry.sha256 or sha256(path))
     provenance = f"{tag} task={options.task}"
     run_options = RunOptions(
         load=options.pictures.load(),
@@ -187,13 +187,6 @@ def _restore(options: Options, job: Job, ranks: distributed.Ranks, report: Repor
     )
     report.started()
     run(job.plan.items, restorer, report, run_options, ranks)
-
-
-def _sha256(entry: weights.Entry, path: Path) -> str:
-    if entry.sha256 is not None:
-        return entry.sha256
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _report_settled(planned: Plan, options: Options, report: Report) -> None:

@@ -1,9 +1,23 @@
 """Every error that irestore raises on purpose; each message names the thing, the cause and the remedy in one line."""
 
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
 
 def one_line(text: object) -> str:
     """The text with everything that would break a line or change a terminal written as an escape."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+
+
+def install_command(extra: str) -> str:
+    """How to add an extra to irestore where it is installed: by pip, or into the environment that pipx made."""
+    if "pipx" not in Path(sys.prefix).parts:
+        return f"pip install 'irestore[{extra}]'"
+    from importlib.metadata import requires  # not at the top: `--help` would wait for it
+
+    marked = (each.partition(";") for each in requires("irestore") or ())
+    return "pipx inject irestore " + " ".join(f"'{name.strip()}'" for name, _, mark in marked if f"'{extra}'" in mark)
 
 
 class IrestoreError(Exception):
@@ -16,6 +30,14 @@ class UsageError(IrestoreError):
     """An option or argument makes no sense."""
 
     exit_code = 2
+
+
+class IncompleteError(UsageError):
+    """Options are missing; `options` are those to add, as on the command line."""
+
+    def __init__(self, message: str, options: Sequence[str]) -> None:
+        super().__init__(message)
+        self.options = options
 
 
 class ModelError(IrestoreError):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import write_weights
 
 import irestore
 from irestore import models
@@ -81,6 +84,9 @@ def test_sixteen_bits_grey_stay_sixteen(model: Network) -> None:
         np.zeros((4, 4), np.int32),
         np.full((4, 4), np.nan),
         torch.zeros(3, 4, 4, dtype=torch.uint8),
+        torch.full((3, 4, 4), 200.0),
+        np.full((4, 4), 200.0),
+        np.full((4, 4), -0.1),
         "photo.png",
     ],
 )
@@ -97,6 +103,50 @@ def test_cmyk_is_refused_with_the_remedy(model: Network, pixels: np.ndarray) -> 
 def test_an_unknown_task_is_named_with_those_that_there_are(pixels: np.ndarray) -> None:
     with pytest.raises(UsageError, match=r"task 'upscale': must be one of sr, denoise"):
         irestore.restore(pixels, "upscale")
+
+
+def test_strength_blends_with_the_input(pixels: np.ndarray) -> None:
+    model = irestore.load("compact-dejpeg")
+    assert np.array_equal(irestore.restore(pixels, model=model, strength=0.0), pixels)
+    whole, half = (irestore.restore(pixels, model=model, strength=strength) for strength in (1.0, 0.5))
+    assert np.abs(half - (whole / 2 + pixels / 2)).max() <= 1
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1) / 255
+    halved = irestore.restore(tensor, model=model, strength=0.5).permute(1, 2, 0)
+    assert np.abs(halved.numpy() * 255 - half).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"task": "denoise"}, "compact-x2 is made for sr, not for denoise"),
+        ({"scale": 4}, "compact-x2 enlarges 2 times, not 4"),
+        ({"strength": 0.5}, "keep the size"),
+        ({"strength": 2.0}, "from 0 to 1"),
+    ],
+)
+def test_a_model_does_only_what_it_is_made_for(pixels: np.ndarray, asked: dict, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        irestore.restore(pixels, model="compact-x2", **asked)
+
+
+def test_a_model_is_named_loaded_from_a_file_or_chosen_and_says_what_it_is_in_one_line(
+    pixels: np.ndarray, tmp_path: Path
+) -> None:
+    assert repr(irestore.load("compact-x2", device="cpu")) == "<UNet compact-x2: sr x2, 1.2 M parameters, cpu>"
+    assert repr(irestore.load(str(write_weights(tmp_path / "own.safetensors")))).startswith("<Heart own: sr x2")
+    assert irestore.restore(pixels, "sr", 2, model="fast").shape == (26, 42, 3)
+
+
+def test_a_fallback_is_a_warning_in_python_s_words(pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    from irestore import weights
+
+    monkeypatch.setattr(weights, "bundled_first", tuple)  # as on a GPU
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(weights.hub, "is_offline", lambda: True)
+    monkeypatch.setattr(weights.hub, "cached", lambda entry: None)
+    with pytest.warns(UserWarning, match='compact-x2 instead.*to insist: model="heart-x2"') as told:
+        irestore.restore(pixels, "sr", 2)
+    assert " -m " not in str(told[0].message)
 
 
 def test_an_unknown_model_is_named() -> None:

@@ -174,11 +174,18 @@ def test_a_template_that_makes_no_sense_is_refused(here: Path, template: str, sa
         planned("a.png", template=template)
 
 
-@pytest.mark.parametrize("output", ["out", "out.txt", "out.bmp"])
-def test_an_output_without_a_format_is_refused(here: Path, output: str) -> None:
+def test_an_output_with_a_picture_s_suffix_is_one_file_and_any_other_a_folder(here: Path) -> None:
     write_picture(here / "a.png")
-    with pytest.raises(UsageError, match=output):
-        planned("a.png", output=output)
+    write_picture(here / "b.png")
+    for output in ("out", "out.d"):
+        assert targets(planned("a.png", output=output)) == [f"{output}/a_x4.png"]
+        assert len(targets(planned("a.png", "b.png", output=output))) == 2
+    assert targets(planned("a.png", output="t.png")) == ["t.png"]
+    for arguments in (["a.png", "b.png"], ["."]):
+        with pytest.raises(UsageError, match=r"t\.png: is the name of one picture, .*give a folder"):
+            planned(*arguments, output="t.png", recursive=True)
+    with pytest.raises(UsageError, match=r"out\.jp2: the suffix names no format that can be written"):
+        planned("a.png", output="out.jp2")
 
 
 def test_a_suffix_and_a_format_that_disagree_are_refused(here: Path) -> None:

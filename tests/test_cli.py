@@ -85,6 +85,14 @@ def test_every_command_is_listed_and_explains_itself(capsys: pytest.CaptureFixtu
     assert set(COMMANDS) == set(root.list_commands(click.Context(root)))
 
 
+@pytest.mark.parametrize(("words", "option"), [(["help"], ["--help"]), (["help", "sr"], ["sr", "--help"])])
+def test_help_is_a_command_too(words: list[str], option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert main(option) == 0
+    assert capsys.readouterr().out == told
+
+
 def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == f"irestore, version {package.__version__}"
@@ -104,6 +112,7 @@ def task(name: str) -> click.Command:
 
 
 SAMPLES = {"scale": "2", "config": "a=1", "manifest": "m.toml", "device": "cpu", "tile": "64", "max_memory": "1G"}
+SAMPLES |= {"model_dir": "."}
 SAMPLES |= {"threads": "2", "quality": "80", "lossless": "1", "max_pixels": "9", "strength": "0.5", "precision": "bf16"}
 SAMPLES |= {"format": "webp", "depth": "16", "metadata": "strip", "alpha": "drop", "frames": "all"}
 
@@ -133,7 +142,8 @@ def test_the_scale_can_be_written_in_every_usual_way(arguments: list[str]) -> No
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("6G", 6 * 2**30), ("1.5 GiB", 3 * 2**29), ("800mb", 800 * 2**20), ("4096", 4096), ("2t", 2**41)]
+    ("text", "size"),
+    [("6G", 6 * 2**30), ("1.5 GiB", 3 * 2**29), ("800mb", 800 * 2**20), ("4096000", 4096000), ("2t", 2**41)],
 )
 def test_sizes_of_memory(text: str, size: int) -> None:
     assert byte_size(text) == size
@@ -143,6 +153,8 @@ def test_sizes_of_memory(text: str, size: int) -> None:
 def test_what_is_no_size_of_memory_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match="6G"):
         byte_size(text)
+    with pytest.raises(click.BadParameter, match="'200' needs a unit; write 200M or 200G"):
+        byte_size("200")
 
 
 def test_tiles_and_devices() -> None:
@@ -191,7 +203,11 @@ def test_1_when_a_picture_fails_and_the_others_are_done(tmp_path: Path, weights:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["upscale", "a.png"], "upscale"),
+        (["upscale", "a.png"], "no such command 'upscale'; there are: sr, "),
+        (["denoize", "a.png"], "did you mean denoise?"),
+        (["a.png"], "a.png is no command: say first what to do with it, as in: irestore sr a.png"),
+        (["sr", "a.png", "--model-dir", "nowhere"], "nowhere"),
+        (["sr", "a.png", "a.jpg", "-o", "b.png"], "b.png: is the name of one picture"),
         (["sr", "--nonsense", "a.png"], "--nonsense"),
         (["sr", "-x5", "a.png"], "'5'"),
         (["sr", "-t", "0", "a.png"], "'0'"),

@@ -11,6 +11,7 @@ import torch
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 from machine import Machine, manifest
+from PIL import Image
 from safetensors.torch import load_file
 
 import irestore
@@ -39,16 +40,21 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setattr("irestore.weights.hub.cache", lambda: tmp_path / "hub")
 
 
-def test_the_list_shows_every_model_with_licence_size_and_state(capsys):
+def test_the_list_shows_every_model_with_its_size_state_and_purpose(capsys):
     assert main(["models"]) == 0
     table = capsys.readouterr().out
     assert main(["models", "list"]) == 0
     assert capsys.readouterr().out == table
     lines = table.splitlines()
-    assert lines[0].split() == ["NAME", "TASK", "SCALE", "SIZE", "LICENCE", "STATE", "FROM"]
+    assert lines[0].split() == ["NAME", "TASK", "SIZE", "STATE", "FOR", "MEASURED"]
     assert [line.split()[0] for line in lines[1:]] == [entry.name for entry in weights.entries()]
     row = next(line for line in lines if line.startswith("heart-x4-otf-v2"))
-    for cell in ("sr", "x4", "~67 MB", "Apache-2.0", "to download", "Phips/HEART@868878ce4c25/models/heart_4x_otf_v2"):
+    for cell in ("sr x4", "~67 MB", "to download", "Faithful on damaged input"):
+        assert cell in row
+    assert "Set5 x4: " in next(line for line in lines if line.startswith("compact-x4"))
+    assert main(["models", "-v"]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("heart-x4-otf-v2"))
+    for cell in ("Apache-2.0", "Phips/HEART@868878ce4c25/models/heart_4x_otf_v2"):
         assert cell in row
 
 
@@ -155,26 +161,47 @@ def test_mistakes_are_one_line_with_their_exit_code(tmp_path, capsys):
         assert error.count("\n") == 1
 
 
-def test_import_writes_a_file_that_needs_no_options(tmp_path, capsys):
+def test_an_imported_model_has_a_name_until_it_is_removed(tmp_path, capsys):
     state = models.build("heart", SMALL | {"conv_scale": 0.5}).state_dict()
-    torch.save({"params_ema": state}, tmp_path / "net.pth")
-    command = ["models", "import", str(tmp_path / "net.pth")]
+    torch.save({"params_ema": state}, tmp_path / "My Net.pth")
+    command = ["models", "import", str(tmp_path / "My Net.pth")]
     assert main(command) == 2
-    error = capsys.readouterr().err
-    assert "--config conv_scale=" in error
-    assert "--config window_size=" in error
+    told = f"irestore models import '{tmp_path}/My Net.pth' --config conv_scale=0.01 --config window_size=32"
+    assert told in capsys.readouterr().err
     command += ["--config", "conv_scale=0.5", "--config", "window_size=8"]
     assert main(command) == 0
-    path = Path(capsys.readouterr().out.strip())
-    assert path == tmp_path / "net.safetensors"
-    assert weights.load(weights.from_file(path)).config.conv_scale == 0.5
-    assert load_file(path).keys() == state.keys()
+    out, err = capsys.readouterr()
+    assert load_file(out.strip()).keys() == state.keys()
+    assert "next: irestore sr -m my_net photo.png" in err
+    assert weights.load(weights.candidates("sr", 2, "my_net")[0]).config.conv_scale == 0.5
+    assert main(["models"]) == 0
+    assert "my_net" in capsys.readouterr().out
+    Image.new("RGB", (9, 8)).save(tmp_path / "a.png")
+    assert main(["sr", "-q", "-m", "my_net", str(tmp_path / "a.png")]) == 0
     assert main(command) == 2
+    assert "there is such a model already; --overwrite replaces it" in capsys.readouterr().err
+    for more, code in ((["--overwrite"], 0), (["--name", "compact-x2", "--overwrite"], 2), (["--name", "best"], 2)):
+        assert main([*command, *more]) == code
+    assert main(["models", "rm", "my_net"]) == 0
+    assert [path.name for path in (tmp_path / "irestore/models").iterdir()] == []
+
+
+def test_import_can_write_a_file_that_needs_no_options(tmp_path, capsys):
+    torch.save(models.build("heart", SMALL | {"upscale": 1}).state_dict(), tmp_path / "net.pth")
+    target = tmp_path / "out/net.safetensors"
+    command = ["models", "import", str(tmp_path / "net.pth"), "-o", str(target), "--config", "global_skip=True"]
+    command += ["--config", "conv_scale=0.5", "--config", "window_size=8"]
+    assert main(command) == 2
+    assert "--task denoise" in capsys.readouterr().err
+    assert main([*command, "--task", "denoise"]) == 0
+    assert weights.load(weights.from_file(target)).config.conv_scale == 0.5
+    assert main([*command, "--task", "denoise"]) == 2
     assert "exists already" in capsys.readouterr().err
-    assert main([*command, "--overwrite"]) == 0
-    capsys.readouterr()
-    assert main(["models", "import", str(path), "--overwrite"]) == 2  # never over its own input
+    same = ["models", "import", str(target), "-o", str(target), "--overwrite"]
+    assert main(same) == 2  # never over its own input
     assert main([*command, "-o", str(tmp_path / "net.bin")]) == 2
+    Image.new("RGB", (9, 8)).save(tmp_path / "a.png")
+    assert main(["denoise", "-q", "-m", str(target), str(tmp_path / "a.png")]) == 0
 
 
 def test_the_shell_completes_names_and_commands():

@@ -182,7 +182,7 @@ def test_without_a_connection_the_bundled_model_is_used_and_said_unless_a_name_w
         found = weights.obtain(offered, offline=offline)
         assert found.entry.name == "spare"
         assert found.path == tmp_path / "bundled" / "small.safetensors"
-        assert re.search("large: .*Using the bundled model spare instead.*to insist: -m large", found.warning)
+        assert re.search("large: .*Using the bundled model spare instead", found.warning)
         assert "\n" not in found.warning
         for alone in (offered[:1], [offered[0], replace(offered[1], bundled=False, repo="someone/else")]):
             with pytest.raises(DownloadError, match="large"):
@@ -224,6 +224,12 @@ def test_offline_and_not_here_says_what_to_do(offered):
         UnreachableError, match=r"irestore models download large.*small\.safetensors into a folder.*--model-dir"
     ):
         weights.locate(offered[0], offline=True)
+
+
+@pytest.mark.parametrize(("scale", "best", "fast"), [(4, "heart-x4-otf-v2", "compact-x4"), (3, *["compact-x3"] * 2)])
+def test_best_and_fast_are_the_first_and_the_smallest_of_a_task(scale, best, fast):
+    assert [entry.name for entry in weights.candidates("sr", scale, "best")] == [best]
+    assert [entry.name for entry in weights.candidates("sr", scale, "fast")] == [fast]
 
 
 # Verification

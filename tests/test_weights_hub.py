@@ -50,17 +50,17 @@ FAULTS = {
     "no file": (hub.status(404, X_Error_Code="EntryNotFound"), "has no such file at revision 868878ce"),
     "no revision": (hub.status(404, X_Error_Code="RevisionNotFound"), "has no revision 868878ce"),
     "404": (hub.status(404), "not found at .*404"),
-    "401": (hub.status(401, X_Error_Code="RepoNotFound"), "needs a login .*set HF_TOKEN"),
+    "401": (hub.status(401, X_Error_Code="RepoNotFound"), "refused: 401; .*needs a login .*HF_TOKEN"),
     "bad token": (
         hub.status(401, X_Error_Message="Invalid credentials in Authorization header"),
         "does not accept your token .*renew HF_TOKEN",
     ),
-    "403": (hub.status(403), "no permission to read .*someone/toys"),
+    "403": (hub.status(403), "http://127.0.0.1:[0-9]+ refused: 403; a filter forbids it, or .* not read .*toys"),
     "gated": (hub.status(403, X_Error_Code="GatedRepo"), "gated; accept its terms there, then set HF_TOKEN"),
     "429": (hub.status(429), "too many requests"),
     "500": (hub.status(500), "a fault of its own .HTTP 500.; try again later"),
     "503": (hub.status(503), "a fault of its own .HTTP 503.; try again later"),
-    "silent": (hub.silent, "does not answer in time"),
+    "silent": (hub.silent, r"asking 127\.0\.0\.1:\d+ \.\.\.\n(.*\n)*.*does not answer in time"),
     "short": (hub.short, "was cut before the whole file had come; try again"),
     "dripping headers": (hub.dripping_headers, r"does not answer in time \(0 bytes within 6 s\)"),
     "endless": (hub.endless, "announced 307,200 bytes for models/toy.safetensors and sends more"),
@@ -80,13 +80,26 @@ def test_a_fault_is_told_in_one_line_in_time_and_leaves_nothing_broken(machine, 
         outcome = machine.irestore("models", "download", "toy")
     assert outcome.code == 3, outcome.err
     assert re.search(message, outcome.err), outcome.err
-    errors = [line for line in outcome.err.splitlines() if line.startswith("irestore: ")]
+    lines = [line for line in outcome.err.splitlines() if line.startswith("irestore: ")]
+    errors = [line for line in lines if not line.startswith("irestore: asking ")]
     assert len(errors) == 1
     assert "Traceback" not in outcome.err
     assert outcome.out == ""
     assert outcome.seconds < 10
     assert [path for path in machine.files() if path.suffix != ".incomplete"] == []
     assert machine.irestore("models", "path", "toy").code == 3
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500])
+def test_a_hub_or_a_filter_that_refuses_is_no_reason_not_to_restore(machine, status):
+    code = "import sys; from irestore import weights; known = weights.entries(sys.argv[1:]);"
+    code += "found = weights.obtain([weights.find(name, known) for name in ('toy', 'compact-x4')]);"
+    code += "print(found.entry.name, found.warning)"
+    with hub.serving(CONTENT, hub.status(status)) as server:
+        machine.endpoint = server.url
+        outcome = machine.python(code, machine.home / "m.toml")
+    assert outcome.out.startswith("compact-x4 toy: cannot download"), outcome.err
+    assert re.search(f"{status}.*Using the bundled model compact-x4 instead", outcome.out)
 
 
 def test_a_refused_connection_is_told_in_time(machine):

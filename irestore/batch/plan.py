@@ -7,7 +7,7 @@ from pathlib import Path
 
 from irestore import images
 from irestore.batch.checks import check_folders, check_inputs_kept, check_space, check_targets
-from irestore.batch.inputs import Input, Item, Refused
+from irestore.batch.inputs import SUFFIXES, Input, Item, Refused
 from irestore.batch.naming import STDOUT, Naming, check_template, default_template
 from irestore.batch.report import Outcome
 from irestore.errors import ImageError, UsageError
@@ -83,13 +83,13 @@ def _naming(request: Request, inputs: Sequence[Input], *, several: bool) -> Nami
         if several:
             raise UsageError("-o -: standard output takes one picture; name one input, or give a folder")
         return Naming(template, values, to_stdout=True)
-    one_file = inputs and all(each.alone for each in inputs) and not several
-    if not one_file or output.endswith(("/", os.sep)) or os.path.isdir(output):  # noqa: PTH112 Path raises for long names
+    names_picture = Path(output).suffix.lower() in SUFFIXES or images.format_of(output) is not None
+    if not names_picture or output.endswith(("/", os.sep)) or os.path.isdir(output):  # noqa: PTH112 Path raises for long names
         if any(each.content is not None for each in inputs):
             raise UsageError(f"-o {output}: what is read from standard input has no name; give the output one")
         return Naming(template, values, folder=Path(output), suffix=suffix)
-    if request.save.format == "auto" and images.format_of(output) is None and not Path(output).suffix:
-        raise UsageError(f"-o {output}: a file needs a suffix, as in {output}.png; for a folder write {output}/")
+    if several or not all(each.alone for each in inputs):
+        raise UsageError(f"-o {output}: is the name of one picture, and there are several inputs; give a folder")
     images.check_target(_format(Path(output), request.save, ""), 1, 1, False, request.save)
     return Naming(template, values, file=Path(output))
 

@@ -3,10 +3,12 @@
 Commands are imported when they are called, so that `--help` and `--version` cost no more than Click.
 """
 
+import difflib
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 import click
 
@@ -51,10 +53,31 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As Click's; `help` is --help, and a picture is told where it goes."""
+        if args[0] == "help":
+            command = self.get_command(ctx, args[1]) if args[1:] else None
+            click.echo(command.get_help(click.Context(command, ctx, args[1])) if command else ctx.get_help())
+            ctx.exit()
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(_no_command(args[0]), ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands, without importing one."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+def _no_command(name: str) -> str:
+    """What to say about a word that is no command."""
+    if Path(name).suffix or os.path.exists(name):  # noqa: PTH110 Path raises for long names
+        return f"{name} is no command: say first what to do with it, as in: irestore sr {name}"
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(COMMANDS)}"
+    return f"no such command {name!r}; {hint}"
 
 
 @click.group(

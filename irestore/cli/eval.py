@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from irestore.cli.choice import candidates, obtain
 from irestore.cli.options import DEFAULT_SCALE, Computing, Model, build, declared, option
 from irestore.errors import UsageError, one_line
 from irestore.tasks import TASKS
@@ -65,7 +66,7 @@ def _evaluate(**values: Any) -> None:
         raise UsageError("--json and --csv both need standard output; choose one")
     if chosen.scale and not TASKS[chosen.task].enlarges:
         raise UsageError(f"--scale is for sr; {chosen.task} keeps the size")
-    wanted = model.candidates(chosen.task, chosen.scale)
+    wanted = candidates(model, computing, chosen.task, chosen.scale)
 
     from irestore import evaluate, weights
     from irestore.batch.restorer import Restorer
@@ -73,7 +74,7 @@ def _evaluate(**values: Any) -> None:
 
     trial = evaluate.Trial(task=chosen.task, sigma=chosen.sigma, quality=chosen.quality, grey=chosen.grey)
     couples = evaluate.couples(trial, chosen.hr, chosen.lr)[: chosen.limit]  # before anything is downloaded
-    entry, path, _ = model.obtain(wanted)
+    entry, path, _ = obtain(model, wanted)
     trial = replace(trial, scale=check_fits(entry, chosen.task, chosen.scale).scale)
     network = weights.read(entry, path, computing.begin())
     rows = evaluate.measure_all(trial, couples, Restorer(network, entry.name, computing.settings()))

@@ -15,6 +15,7 @@ from irestore.batch.inputs import STDIN, find, read_list
 from irestore.batch.naming import STDOUT
 from irestore.batch.plan import EXISTS, MADE_BEFORE, Plan, Request, plan
 from irestore.batch.report import Report
+from irestore.cli.choice import candidates, obtain
 from irestore.cli.dryrun import show
 from irestore.cli.options import Options
 from irestore.errors import IrestoreError, UsageError
@@ -77,7 +78,7 @@ def _shared(options: Options, ranks: distributed.Ranks) -> Job:
 
 
 def prepare(options: Options) -> Job:
-    """The plan, and verified weights if there is anything to compute. Imports no torch.
+    """The plan, and verified weights if there is anything to compute. Imports torch only to find the device.
 
     Raises UsageError for what cannot be meant, ModelError for a model that cannot be had.
     """
@@ -86,10 +87,10 @@ def prepare(options: Options) -> Job:
     if not files.inputs and files.files_from is None:
         raise UsageError(f"no pictures to restore; name files or folders, as in: irestore {options.task} photos/*.png")
     listed = read_list(files.files_from) if files.files_from is not None else []
-    wanted = model.candidates(options.task, options.scale)
+    wanted = candidates(model, options.computing, options.task, options.scale)
     # Before the plan where only the file itself tells the scale, or where what is used depends on what is here.
     early = not wanted[0].scale or (files.dry_run and model.offline)
-    obtained = model.obtain(wanted, quiet=options.messages.quiet) if early else None
+    obtained = obtain(model, wanted, quiet=options.messages.quiet) if early else None
     entry = check_fits(obtained.entry if obtained else wanted[0], options.task, options.scale)
     found = list(find([*files.inputs, *listed], recursive=files.recursive, listed=files.files_from is not None))
     request = Request(
@@ -106,7 +107,7 @@ def prepare(options: Options) -> Job:
     planned = plan(request, found, dry=files.dry_run)
     if not planned.items or files.dry_run:
         return Job(planned, entry, None)
-    obtained = obtained or model.obtain(wanted, quiet=options.messages.quiet)
+    obtained = obtained or obtain(model, wanted, quiet=options.messages.quiet)
     if obtained.entry.name != entry.name and "{model" in (files.name or ""):
         planned = plan(replace(request, model=name_safe(obtained.entry.name)), found)
     return Job(planned, obtained.entry, obtained.path)

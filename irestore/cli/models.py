@@ -1,6 +1,8 @@
 """`irestore models`: what there is, what is here, fetching, checking, removing, and bringing one's own."""
 
 import json
+import re
+import shlex
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from irestore import weights
-from irestore.errors import IrestoreError, UsageError, WeightsError
+from irestore.cli.choice import megabytes, size_of
+from irestore.errors import IncompleteError, IrestoreError, UsageError, WeightsError, one_line
 
 
 def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -26,7 +29,7 @@ manifest_option = click.option(
     help="Add the models of this weights.toml. May be repeated.",
 )  # fmt: skip
 model_dir_option = click.option(
-    "--model-dir", type=click.Path(file_okay=False, path_type=Path), envvar="IRESTORE_MODEL_DIR",
+    "--model-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), envvar="IRESTORE_MODEL_DIR",
     help="Look for weights in this flat folder first: for machines without a connection.",
 )  # fmt: skip
 
@@ -45,21 +48,24 @@ def models() -> None:
 
 @models.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON instead of a table.")
+@click.option("-v", "--verbose", is_flag=True, help="Also show the licence and where the file comes from.")
 @manifest_option
 @model_dir_option
-def list_(as_json: bool, manifest: tuple[Path, ...], model_dir: Path | None) -> None:
-    """List every model: what it is for, its size and licence, and whether it is on this machine."""
+def list_(as_json: bool, verbose: bool, manifest: tuple[Path, ...], model_dir: Path | None) -> None:
+    """List every model, the best for each task first: its size, whether it is on this machine, and what it is for."""
     known = weights.entries(manifest)
     if as_json:
         click.echo(json.dumps([_facts(entry, model_dir) for entry in known], indent=2, default=str))
         return
-    rows = [("NAME", "TASK", "SCALE", "SIZE", "LICENCE", "STATE", "FROM")]
+    more = ["LICENCE", "FROM"] if verbose else []
+    rows = [["NAME", "TASK", "SIZE", "STATE", "FOR", "MEASURED", *more]]
     for entry in known:
-        state, size = weights.state(entry, model_dir), _size(entry.size_bytes, entry.about_bytes)
-        rows.append((entry.name, entry.task, f"x{entry.scale}", size, entry.licence, state, entry.origin))
+        task = f"{entry.task} x{entry.scale}" if weights.TASKS[entry.task].enlarges else entry.task
+        row = [entry.name, task, size_of(entry), weights.state(entry, model_dir), entry.description, entry.quality]
+        rows.append([*row, *([entry.licence, entry.origin] if verbose else [])])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        click.echo(one_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip())
 
 
 @models.command()
@@ -74,9 +80,8 @@ def download(names: tuple[str, ...], all_: bool, manifest: tuple[Path, ...], mod
     known = weights.entries(manifest)
     for entry in [e for e in known if e.repo] if all_ else [weights.find(name, known) for name in names]:
         if weights.present(entry, model_dir) is None:
-            size = _size(entry.size_bytes, entry.about_bytes)
-            click.echo(f"{entry.name}: downloading {size} from {entry.origin}", err=True)
-        click.echo(weights.locate(entry, model_dir=model_dir))
+            click.echo(f"{entry.name}: downloading {size_of(entry)} from {entry.origin}", err=True)
+        click.echo(one_line(weights.locate(entry, model_dir=model_dir)))
 
 
 @models.command()
@@ -85,7 +90,8 @@ def download(names: tuple[str, ...], all_: bool, manifest: tuple[Path, ...], mod
 @model_dir_option
 def path(name: str, manifest: tuple[Path, ...], model_dir: Path | None) -> None:
     """Print where a model's file is on this machine. Never downloads."""
-    click.echo(weights.locate(weights.find(name, weights.entries(manifest)), offline=True, model_dir=model_dir))
+    entry = weights.find(name, weights.entries(manifest))
+    click.echo(one_line(weights.locate(entry, offline=True, model_dir=model_dir)))
 
 
 @models.command()
@@ -101,7 +107,7 @@ def verify(names: tuple[str, ...], manifest: tuple[Path, ...], model_dir: Path |
         if file is None and not names:
             continue
         result = "missing" if file is None else "ok" if weights.intact(file, entry) else "WRONG"
-        click.echo(f"{result:8}{entry.name}  {file or ''}".rstrip())
+        click.echo(one_line(f"{result:8}{entry.name}  {file or ''}").rstrip())
         wrong += [entry.name] if result != "ok" else []
     if wrong:
         fix = f"irestore models rm {wrong[0]} && irestore models download {wrong[0]}"
@@ -112,13 +118,11 @@ def verify(names: tuple[str, ...], manifest: tuple[Path, ...], model_dir: Path |
 @click.argument("names", nargs=-1, required=True, shell_complete=complete_name)
 @manifest_option
 def rm(names: tuple[str, ...], manifest: tuple[Path, ...]) -> None:
-    """Delete models from the Hub cache. Bundled ones, and files in your own folders, stay."""
+    """Delete downloaded and imported models. Bundled ones, and files in your own folders, stay."""
     known = weights.entries(manifest)
     for entry in [weights.find(name, known) for name in names]:
-        if entry.repo is None:
-            raise UsageError(f"{entry.name}: is {entry.origin}, not in the Hub cache; rm deletes downloads only")
         freed = weights.remove(entry)
-        click.echo(f"{entry.name}: " + (f"{_size(freed, freed)} freed" if freed else "was not in the cache"), err=True)
+        click.echo(f"{entry.name}: " + (f"{megabytes(freed)} freed" if freed else "was not in the cache"), err=True)
 
 
 @models.command()
@@ -143,24 +147,35 @@ def info(name: str, as_json: bool, manifest: tuple[Path, ...], model_dir: Path |
 
 @models.command("import")
 @click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: FILE with the ending .safetensors.")
+@click.option("--name", help="What the model is called from now on.  [default: the name of FILE]")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Only write this file, and give it no name.")
 @click.option("--config", "items", multiple=True, metavar="KEY=VALUE|FILE", help="What the file itself does not tell.")
 @click.option("--task", type=click.Choice(list(weights.TASKS)), help="Default: sr, where the picture grows.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
-def import_(source: Path, output: Path | None, items: tuple[str, ...], task: str | None, overwrite: bool) -> None:
-    """Convert a checkpoint (.pth or .safetensors) of traiNNer-redux, BasicSR or the official i-LN code.
+@click.pass_context
+def import_(ctx: click.Context, /, source: Path, output: Path | None, name: str | None, items: tuple[str, ...],
+            task: str | None, overwrite: bool) -> None:  # fmt: skip
+    """Add a checkpoint (.pth or .safetensors) of traiNNer-redux, BasicSR or the official i-LN code to the models.
 
-    The result says what network it holds, so that `irestore sr --weights RESULT` needs nothing more. A .pth is read
-    without running what may hide in it.
+    It is converted into a file that says what network it holds. A .pth is read without running what may hide in it.
     """
-    target = output or source.with_suffix(".safetensors")
-    if target.suffix != ".safetensors":
-        raise UsageError(f"{target}: the output must end in .safetensors")
-    if target.exists() and (target.samefile(source) or not overwrite):
-        raise UsageError(f"{target}: exists already; give another --output, or --overwrite if it is not the input")
-    entry = weights.convert(source, target, config=weights.parse_config(items), task=task)
+    config = weights.parse_config(items)
+    try:
+        if output is None:
+            name = name or re.sub(r"[^a-z0-9._-]", "_", source.stem.lower()).strip("._-")
+            entry = weights.install(source, name, config=config, task=task, overwrite=overwrite)
+        else:
+            if output.suffix != ".safetensors":
+                raise UsageError(f"{output}: the output must end in .safetensors")
+            if output.exists() and (output.samefile(source) or not overwrite):
+                raise UsageError(f"{output}: exists already; give another --output, or --overwrite if it is not FILE")
+            entry = weights.convert(source, output, config=config, task=task)
+    except IncompleteError as error:
+        command = shlex.join(["irestore", *(ctx.obj or ()), *error.options])
+        raise UsageError(f"{error}. With published values: {command}") from error
     click.echo(f"{entry.architecture}, {entry.task} x{entry.scale}: {json.dumps(dict(entry.config))}", err=True)
-    click.echo(target)
+    click.echo(one_line(output or weights.locate(entry)))
+    click.echo(f"next: irestore {entry.task} -m {shlex.quote(str(output or entry.name))} photo.png", err=True)
 
 
 def _facts(entry: weights.Entry, model_dir: Path | None) -> dict[str, Any]:
@@ -169,11 +184,3 @@ def _facts(entry: weights.Entry, model_dir: Path | None) -> dict[str, Any]:
     file = weights.present(entry, model_dir)
     here = {"state": weights.state(entry, model_dir), "path": None if file is None else str(file)}
     return {key: facts[key] for key in ("name", "description", "task", "scale")} | here | facts
-
-
-def _size(exact: int | None, about: int | None) -> str:
-    """`67 MB`, `~67 MB` where it is an estimate, `?` where nothing is known."""
-    if not about:
-        return "?"
-    number = f"{about / 1e6:.0f} MB" if about >= 9.95e6 else f"{about / 1e6:.1f} MB"
-    return number if exact else f"~{number}"

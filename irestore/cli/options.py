@@ -4,7 +4,6 @@ A field is the option of its name (`dry_run` is --dry-run) and can be set in the
 """
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
@@ -13,19 +12,15 @@ import click
 from click.shell_completion import CompletionItem
 
 from irestore.cli.values import byte_size, device, tile
-from irestore.errors import UsageError, one_line
 from irestore.images import FORMATS, MAX_PIXELS, LoadOptions, SaveOptions, check_target
-from irestore.tasks import TASKS
 
 if TYPE_CHECKING:
     import torch
 
     from irestore.runner import Settings
-    from irestore.weights import Entry, Found
 
 Section = TypeVar("Section")
 DEFAULT_SCALE = 4
-HUB = "hf:"  # how a reference to a file on the Hub begins
 
 
 def option(*short: str, long: str = "", help: str, default: Any = None, **attributes: Any) -> Any:
@@ -66,8 +61,8 @@ class Files:
 
     inputs: tuple[str, ...] = ()  # the arguments
     output: str | None = option("-o", metavar="DIR|FILE|-",
-        help="Where results go: a folder (it ends in /, exists, or there are several inputs), a file, or - for "
-        "standard output.  [default: beside each input]")
+        help="Where results go: a folder, for one input a file with a picture's suffix, or - for standard output.  "
+        "[default: beside each input]")
     name: str | None = option(metavar="TEMPLATE",
         help="File name of results, from {stem} {ext} {task} {model} {scale}, and {inext} {parent}, the input's "
         "suffix and folder.  [default: {stem}_x{scale}{ext}, {stem}_{task}{ext} where the size stays]")
@@ -97,47 +92,17 @@ class Model:
     """Which network restores, and where its weights come from."""
 
     model: str | None = option("-m", metavar="NAME", shell_complete=complete_model,
-        help="A model of `irestore models`, or hf:OWNER/REPO/FILE@REVISION.  [default: its first for the task, or "
-        "the bundled one where there is no connection]")
-    weights: str | None = option(metavar="FILE", help="Your own safetensors file, or an hf: reference.")
+        help="best or fast, a model of `irestore models`, your own FILE.safetensors, or "
+        "hf:OWNER/REPO/FILE@REVISION.  [default: best; on a CPU, or without a connection, the bundled one]")
+    weights: str | None = option(metavar="FILE", help="The same as -m for a file of any name.")
     architecture: str | None = option(metavar="NAME", help="Architecture of --weights, if the file does not say it.")
     config: tuple[str, ...] = option(metavar="KEY=VALUE|FILE", multiple=True, default=(),
         help="Config of --weights, if the file does not say it: one value, or a JSON or TOML file. Repeatable.")
     manifest: tuple[str, ...] = option(metavar="FILE", multiple=True, default=(), type=click.Path(),
         help="One more manifest of models. Repeatable.")
-    model_dir: str | None = option(metavar="DIR", help="Look for weights in this folder first.")
+    model_dir: str | None = option(metavar="DIR", type=click.Path(exists=True, file_okay=False),
+        help="Look for weights in this folder first.")
     offline: bool = flag(help="Make no request to the network.")
-
-    def candidates(self, task: str, scale: str | None) -> "tuple[Entry, ...]":
-        """The models that may be used, best first; `scale` is that of --scale.
-
-        Raises UsageError, and UnknownModelError where there is none.
-        """
-        from irestore import weights
-
-        hub = self.model if self.model is not None and self.model.startswith(HUB) else None
-        own = self.weights or hub
-        if None not in (self.weights, self.model):
-            raise UsageError("--model and --weights both name a model; give one of them")
-        if own is not None:
-            describe = weights.from_hub if own.startswith(HUB) else weights.from_file
-            return (describe(own, architecture=self.architecture, config=weights.parse_config(self.config)),)
-        if self.architecture is not None or self.config:
-            raise UsageError("--architecture and --config describe the file of --weights; give --weights too")
-        wanted = int(scale or DEFAULT_SCALE) if TASKS[task].enlarges else 1
-        if TASKS[task].enlarges and scale is None and self.model is not None:
-            named = weights.find(self.model, weights.entries(self.manifest))
-            wanted = named.scale if named.task == task else wanted
-        return weights.candidates(task, wanted, self.model, self.manifest)
-
-    def obtain(self, wanted: "Sequence[Entry]", *, quiet: bool = False) -> "Found":
-        """The model to use and its verified file; warns where it is not the first choice. Raises ModelError."""
-        from irestore import weights
-
-        found = weights.obtain(wanted, offline=self.offline, model_dir=self.model_dir)
-        if found.warning is not None and not quiet:
-            print(f"irestore: warning: {one_line(found.warning)}", file=sys.stderr)
-        return found
 
 
 @dataclass(frozen=True)
@@ -160,6 +125,14 @@ class Computing:
         from irestore.runner import Settings
 
         return Settings(self.tile, self.precision, self.max_memory, self.ensemble)
+
+    def on_cpu(self) -> bool:
+        """Whether a CPU computes. Imports torch where the device is to be found."""
+        if self.device == "auto":
+            from irestore.devices import pick
+
+            return pick().type == "cpu"
+        return self.device == "cpu"
 
     def begin(self) -> "torch.device":
         """Set the number of threads, and give the device of this process: each rank on a host takes its own GPU."""

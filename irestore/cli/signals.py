@@ -20,14 +20,14 @@ class Interrupted(KeyboardInterrupt):
 def stop_signals() -> Iterator[None]:
     """Inside, every stop signal raises `Interrupted` in the main thread, a second one while the first is tidied up.
 
-    A SIGHUP that is ignored, as `nohup` has it, stays so.
+    A signal that is ignored stays so: SIGHUP under `nohup`, SIGINT in what a script started in the background.
     """
 
     def on_signal(signum: int, frame: FrameType | None) -> None:
         raise Interrupted(signum)
 
-    ignored = [number for number in STOP_SIGNALS[2:] if signal.getsignal(number) == signal.SIG_IGN]
-    before = {number: signal.signal(number, on_signal) for number in STOP_SIGNALS if number not in ignored}
+    heard = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, on_signal) for number in heard}
     try:
         yield
     finally:

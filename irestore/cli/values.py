@@ -10,11 +10,13 @@ DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,4}|:all)?")
 
 
 def byte_size(text: str) -> int:
-    """Bytes of `6G`, `1.5GiB`, `800M` or a plain number; powers of 1024."""
+    """Bytes of `6G`, `1.5GiB`, `800M`, powers of 1024; or a plain number, which cannot be meant where it is small."""
     match = SIZE.fullmatch(text.strip())
     size = int(float(match[1]) * UNITS[match[2].upper()]) if match else 0
     if size == 0:
         raise click.BadParameter(f"{text!r} is not a size of memory; write 6G, 800M or a number of bytes")
+    if size < 2**20 and match and not match[2]:
+        raise click.BadParameter(f"{text!r} needs a unit; write {text.strip()}M or {text.strip()}G")
     return size
 
 

@@ -12,7 +12,7 @@ from pathlib import PurePath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from irestore.errors import UsageError
+from irestore.errors import UsageError, install_command
 from irestore.images.exif import provenance_of, provenance_of_text
 
 if TYPE_CHECKING:
@@ -231,4 +231,4 @@ def check_target(name: str, width: int, height: int, has_alpha: bool, options: S
         try:
             import_module(row.plugin)
         except ImportError as error:
-            raise UsageError(f"writing {name} needs an extra: pip install 'irestore[{name}]'") from error
+            raise UsageError(f"writing {name} needs an extra: {install_command(name)}") from error

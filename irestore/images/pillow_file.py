@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from irestore.errors import ReadError
+from irestore.errors import ReadError, install_command
 from irestore.images import jxl, png
 from irestore.images.exif import orientation, provenance_of, provenance_of_text
 from irestore.images.formats import FORMATS
@@ -65,7 +65,7 @@ def need(module: str, kind: str, extra: str) -> None:
     try:
         import_module(module)
     except ImportError as error:
-        raise ReadError(f"reading {kind} needs an extra: pip install 'irestore[{extra}]'") from error
+        raise ReadError(f"reading {kind} needs an extra: {install_command(extra)}") from error
     set_hooks()
 
 

@@ -1,6 +1,7 @@
 """Whole numbers as files have them, floats as networks compute with them, and the way between the two."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,13 +124,20 @@ def from_array(array: NDArray[Any]) -> Picture:
     if array.dtype.kind != "f" and array.dtype.name not in _PEAKS:
         raise UsageError(f"array of {array.dtype}: must be uint8, uint16 or floating in 0..1")
     values = array.astype(np.float32) / np.float32(_PEAKS.get(array.dtype.name, 1))
-    if not np.isfinite(values).all():
-        raise UsageError("array holds NaN or infinity")
+    check_range(float(values.min()), float(values.max()), "array")
     depth = 8 if array.dtype == np.uint8 else 16
     if array.ndim == 2:
         return Picture(np.repeat(values[..., None], 3, axis=2), None, grey=True, depth=depth, format="array")
     alpha = values[..., 3] if array.shape[2] == 4 else None
     return Picture(np.ascontiguousarray(values[..., :3]), alpha, grey=False, depth=depth, format="array")
+
+
+def check_range(low: float, high: float, kind: str) -> None:
+    """Check the smallest and the largest value of a picture. Raises UsageError."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise UsageError(f"{kind} holds NaN or infinity")
+    if low < 0 or high > 1:
+        raise UsageError(f"{kind} holds values from {low:.4g} to {high:.4g}: must be in 0..1; divide by 255, or clip")
 
 
 def to_array(picture: Picture, like: NDArray[Any]) -> NDArray[Any]:

@@ -13,7 +13,9 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Deduced:
-    """What the shapes say. `missing` maps each config key that they do not determine to what it is, for people."""
+    """What the shapes say. `missing` maps each config key that they do not determine to what it is, for people, which
+    ends with the value of published models: `(published: 32)`.
+    """
 
     architecture: str
     dialect: str | None
@@ -55,7 +57,7 @@ def _hat(shapes: Shapes) -> Deduced:
     missing["img_size"] = "size of the training pictures; windows are shifted if it is above the window (published: 64)"
     official = "norm.gamma" in shapes
     if official:
-        missing["stdnorm"] = "whether the input is divided by DIV2K's deviation, true or false (published: true)"
+        missing["stdnorm"] = "whether the input is divided by DIV2K's deviation (published: true)"
     return Deduced("hat-iln", "official" if official else None, config, missing)
 
 
@@ -87,7 +89,7 @@ def _trunk(shapes: Shapes, heads: Callable[[str], int]) -> tuple[dict[str, Any],
     else:
         zoom = math.isqrt(shapes["upsample.0.weight"][0] // in_chans)
         config |= {"upsampler": "pixelshuffledirect", "upscale": zoom}
-        missing["global_skip"] = "whether the enlarged input is added to the result, true or false"
+        missing["global_skip"] = "whether the enlarged input is added to the result (published: false)"
     return config, missing
 
 

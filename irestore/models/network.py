@@ -17,6 +17,15 @@ class Network(nn.Module, ABC):
     and every map reaches no further than its halo. Sides of the input are multiples of `window` (the runner pads).
     """
 
+    name = ""  # of the model whose weights it has, and its task; set when they are loaded
+    task = ""
+
+    def __repr__(self) -> str:
+        """One line, in place of every layer."""
+        millions = sum(each.numel() for each in self.parameters()) / 1e6
+        does = f"{self.task or 'a task'} x{self.scale}"
+        return f"<{type(self).__name__} {self.name}: {does}, {millions:.1f} M parameters, {self.device}>"
+
     @property
     @abstractmethod
     def scale(self) -> int:

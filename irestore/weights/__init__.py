@@ -13,28 +13,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irestore.tasks import TASKS
-from irestore.weights.hub import remove
-from irestore.weights.local import Found, intact, locate, obtain, present, state
-from irestore.weights.manifest import Entry, candidates, entries, find
-from irestore.weights.own import from_file, from_hub, parse_config
+from irestore.weights.local import Found, intact, locate, obtain, present, remove, state, will_download
+from irestore.weights.manifest import CHOICES, Entry, bundled_first, candidates, entries, find
+from irestore.weights.own import describe_own, from_file, from_hub, is_own, parse_config
 
 if TYPE_CHECKING:
     import torch
 
     from irestore.models.network import Network
-    from irestore.weights.files import convert, read
+    from irestore.weights.files import convert, install, read
 
 __all__ = [
+    "CHOICES",
     "TASKS",
     "Entry",
     "Found",
+    "bundled_first",
     "candidates",
     "convert",
+    "describe_own",
     "entries",
     "find",
     "from_file",
     "from_hub",
+    "install",
     "intact",
+    "is_own",
     "load",
     "locate",
     "obtain",
@@ -43,11 +47,12 @@ __all__ = [
     "read",
     "remove",
     "state",
+    "will_download",
 ]
 
 
 def __getattr__(name: str) -> object:
-    if name in ("read", "convert"):
+    if name in ("read", "convert", "install"):
         return getattr(import_module("irestore.weights.files"), name)
     raise AttributeError(f"module 'irestore.weights' has no attribute {name!r}")
 

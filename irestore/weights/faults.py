@@ -49,8 +49,8 @@ def _refused(error: RefusedError, entry: Entry, endpoint: str) -> Fault:
         "GatedRepo": f"access to {page} is gated; accept its terms there, then set HF_TOKEN to a token of that account",
         "RevisionNotFound": f"{entry.repo} has no revision {at}; correct it in the manifest or after the @",
         "EntryNotFound": f"{entry.repo} has no such file at revision {at}; correct the manifest or the name",
-        401: f"{page} does not exist or needs a login (401); check the name, or set HF_TOKEN",
-        403: f"your account has no permission to read {page} (403); ask its owner, or set another HF_TOKEN",
+        401: f"{endpoint} refused: 401; {page} does not exist or needs a login (HF_TOKEN), or a filter wants one",
+        403: f"{endpoint} refused: 403; a filter forbids it, or your account may not read {page} (HF_TOKEN)",
         404: f"not found at {page} (404); check repo, revision and file, and HF_ENDPOINT if you set it",
         407: "the proxy wants a login (407); put user:password@ into HTTPS_PROXY",
         429: f"{endpoint} says too many requests (429); wait some minutes, or set HF_TOKEN",
@@ -60,7 +60,7 @@ def _refused(error: RefusedError, entry: Entry, endpoint: str) -> Fault:
         text = f"{endpoint} does not accept your token (401); renew HF_TOKEN or `hf auth login`, or unset it"
     elif error.status >= 500:
         text = f"{endpoint} has a fault of its own (HTTP {error.status}); try again later"
-    passing = error.status in (407, 429) or error.status >= 500
+    passing = error.status in (401, 403, 407, 429) or error.status >= 500
     other = f"{endpoint} answered HTTP {error.status}; check HF_ENDPOINT and the proxy settings"
     return (UnreachableError if passing else DownloadError), text or other
 

@@ -14,12 +14,14 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from irestore import models
-from irestore.errors import UsageError, WeightsError
+from irestore.errors import IncompleteError, UsageError, WeightsError, one_line
 from irestore.models.deduce import Deduced, deduce
 from irestore.models.network import Network
-from irestore.weights.manifest import Entry
+from irestore.weights.local import is_imported
+from irestore.weights.manifest import IMPORTED, NAME, NAME_RULE, Entry, entries, find
+from irestore.weights.manifest import read as read_manifest
 from irestore.weights.own import METADATA, describe, from_file, metadata, readable
-from irestore.weights.paths import replacing
+from irestore.weights.paths import own_folder, replacing, sha256
 
 WRAPPERS = ("params_ema", "params", "state_dict")  # of a checkpoint's tensors, the best first
 
@@ -34,6 +36,7 @@ def read(entry: Entry, path: Path, device: torch.device | str = "cpu") -> Networ
         raise WeightsError(
             f"{entry.name}: the network enlarges {model.scale} times, not {entry.scale} as its entry says"
         )
+    model.name, model.task = entry.name, entry.task
     return model.eval().requires_grad_(False).to(device)
 
 
@@ -79,19 +82,22 @@ def convert(source: Path, target: Path, *, config: Mapping[str, Any], task: str 
     """Write `target`, whole or not at all, from a checkpoint of traiNNer-redux, BasicSR or the official i-LN.
 
     Returns the entry that loads it. `config` is what shapes cannot tell. Raises WeightsError for another checkpoint,
-    UsageError that lists what `config` still has to say.
+    IncompleteError that lists what `config` still has to say.
     """
     try:
         state = checkpoint(source)
         found = _network(source, state)
-        unsaid = [f"--config {key}=... ({meaning})" for key, meaning in found.missing.items() if key not in config]
+        unsaid = {key: meaning for key, meaning in found.missing.items() if key not in config}
         if unsaid:
-            raise UsageError(f"{source}: its shapes do not tell all about the network; add {' and '.join(unsaid)}")
+            told = ", ".join(f"{key} is the {meaning}" for key, meaning in unsaid.items())
+            values = {key: meaning.rpartition(": ")[2].rstrip(")") for key, meaning in unsaid.items()}
+            options = [part for key, value in values.items() for part in ("--config", f"{key}={value}")]
+            raise IncompleteError(f"{source}: its shapes do not tell all about the network: {told}", options)
         full = {**found.config, **config}
         model = filled(found.architecture, full, models.rename(found.dialect, state), str(source))
         task = task or ("sr" if model.scale > 1 else None)
         if task is None:
-            raise UsageError(f"{source}: keeps the size of a picture; say with --task what it does")
+            raise IncompleteError(f"{source}: keeps the size of a picture; say what it does", ["--task", "denoise"])
         full["upscale"] = model.scale
         said = {"architecture": found.architecture, "config": full, "dialect": None, "task": task}
         state = {key: value.contiguous() for key, value in model.state_dict().items()}
@@ -102,6 +108,35 @@ def convert(source: Path, target: Path, *, config: Mapping[str, Any], task: str 
         raise WeightsError(f"{source}: there is not enough memory to import it") from error
     except OSError as error:
         raise WeightsError(f"{target}: cannot write: {error.strerror}") from error
+
+
+def install(
+    source: Path, name: str, *, config: Mapping[str, Any], task: str | None = None, overwrite: bool = False
+) -> Entry:
+    """As `convert`, to a file in the user's config folder with a manifest beside it, so that the model has a name.
+
+    Raises UsageError for a name that makes no sense or is taken; `overwrite` replaces a model of `install`.
+    """
+    if not NAME.fullmatch(name):
+        raise UsageError(f"--name {name}: must be {NAME_RULE}")
+    taken = next((entry for entry in entries() if entry.name == name), None)
+    if taken is not None and not (overwrite and is_imported(taken)):
+        remedy = "--overwrite replaces it, " if is_imported(taken) else ""
+        raise UsageError(f"{name}: there is such a model already; {remedy}--name gives this one another name")
+    folder = own_folder("config") / IMPORTED
+    target = folder / f"{name}.safetensors"
+    entry = convert(source, target, config=config, task=task)
+    said = {"name": name, "task": entry.task, "scale": entry.scale, "architecture": entry.architecture}
+    said |= {"licence": "unknown", "file": target.name, "sha256": sha256(target), "size_bytes": target.stat().st_size}
+    lines = [*_toml(said | {"source": one_line(source.absolute())}), "[model.config]", *_toml(entry.config)]
+    with replacing(folder / f"{name}.toml") as file:
+        file.write("\n".join(["[[model]]", *lines, ""]).encode())
+    return find(name, read_manifest(folder / f"{name}.toml"))
+
+
+def _toml(values: Mapping[str, Any]) -> list[str]:
+    """Lines of TOML, which writes numbers, lists, true and strings as JSON does, and has no null."""
+    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if value is not None]
 
 
 def _network(source: Path, state: Mapping[str, Tensor]) -> Deduced:

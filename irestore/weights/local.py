@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from irestore.errors import DownloadError, UnreachableError, WeightsError
+from irestore.errors import DownloadError, UnreachableError, UsageError, WeightsError
 from irestore.weights import hub
-from irestore.weights.manifest import PACKAGE, Entry
+from irestore.weights.manifest import IMPORTED, PACKAGE, Entry
 from irestore.weights.own import describe
 from irestore.weights.paths import own_folder, sha256
 
@@ -36,10 +36,7 @@ def obtain(wanted: Sequence[Entry], *, offline: bool = False, model_dir: Path | 
         spare = next((entry for entry in others if entry.bundled), None)
         if spare is None:
             raise
-        warning = (
-            f"{error}. Using the bundled model {spare.name} instead, which is smaller and restores less; "
-            f"to insist: -m {first.name}"
-        )
+        warning = f"{error}. Using the bundled model {spare.name} instead, which is smaller and restores less"
         return Found(spare, locate(spare, offline=True, model_dir=model_dir), warning)
 
 
@@ -95,6 +92,31 @@ def present(entry: Entry, model_dir: Path | str | None = None) -> Path | None:
             if Path(folder, name).is_file():
                 return Path(folder, name)
     return hub.cached(entry)
+
+
+def will_download(entry: Entry, *, offline: bool = False, model_dir: Path | str | None = None) -> bool:
+    """Whether `obtain` would ask the Hub for the file. Makes no request."""
+    return entry.repo is not None and not (offline or hub.is_offline()) and present(entry, model_dir) is None
+
+
+def is_imported(entry: Entry) -> bool:
+    """Whether `models import` brought it, and not a manifest of the user's own."""
+    return entry.folder == own_folder("config") / IMPORTED
+
+
+def remove(entry: Entry) -> int:
+    """Bytes freed by deleting a model that was downloaded or imported. Raises UsageError for others, WeightsError."""
+    if entry.repo is not None:
+        return hub.remove(entry)
+    if not is_imported(entry):
+        raise UsageError(
+            f"{entry.name}: is {entry.origin}, not in the Hub cache; rm deletes downloads and imports only"
+        )
+    path = own_file(entry)
+    freed = path.stat().st_size if path.is_file() else 0
+    for each in (path.with_suffix(".toml"), path):
+        each.unlink(missing_ok=True)
+    return freed
 
 
 def own_file(entry: Entry) -> Path:

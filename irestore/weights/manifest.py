@@ -2,8 +2,9 @@
 
 import difflib
 import re
+import sys
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from irestore.tasks import TASKS
 from irestore.weights.paths import is_safe, own_folder, small_text
 
 PACKAGE = Path(irestore.__file__).parent
+IMPORTED = "models"  # folder of the user's config folder, with a manifest for each model that was imported
 PINNED = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+NAME = re.compile(r"(?!(best|fast)$)[a-z0-9][a-z0-9._-]*")
+NAME_RULE = "lower-case letters, digits, dots, dashes, underscores, and not best or fast"
 REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
@@ -36,6 +40,8 @@ class Entry:
     licence: str = ""
     source: str = ""
     training_data: str = ""
+    quality: str = ""  # what was measured, in words
+    cpu_seconds: float | None = None  # for a megapixel of input, on one core of a Xeon; to compare models by
     citation: str = ""
     architecture: str = ""
     dialect: str | None = None  # spelling of its tensors, see models.rename
@@ -58,27 +64,32 @@ class Entry:
 
 # What each key of a `[[model]]` table must look like.
 TYPES: dict[str, type] = {
-    "scale": int, "size_bytes": int, "parameters": int, "bundled": bool, "config": dict,
+    "scale": int, "size_bytes": int, "parameters": int, "cpu_seconds": float, "bundled": bool, "config": dict,
 }  # fmt: skip
 PATTERNS = {
-    "name": (re.compile(r"[a-z0-9][a-z0-9._-]*"), "lower-case letters, digits, dots, dashes, underscores"),
+    "name": (NAME, NAME_RULE),
     "repo": (REPO, "owner/name"),
     "revision": (PINNED, "the 40 hex digits of a commit, not a branch or a tag, whose content can change"),
     "sha256": (SHA256, "the 64 hex digits that sha256sum prints"),
     "task": (re.compile("|".join(TASKS)), "one of " + ", ".join(TASKS)),
 }
 KEYS = [f.name for f in fields(Entry) if f.name != "folder"]
+CHOICES: dict[str, Callable[[Sequence[Entry]], Entry]] = {  # names for "whichever it is"
+    "best": lambda fitting: fitting[0],
+    "fast": lambda fitting: min(fitting, key=lambda entry: entry.about_bytes or sys.maxsize),
+}
 REQUIRED = ("name", "task", "scale", "architecture", "config", "file", "sha256", "licence")
 
 
 def entries(manifests: Iterable[Path | str] = ()) -> tuple[Entry, ...]:
-    """Every known model, in order of preference: ours, the user's `weights.toml`, then `manifests`.
+    """Every known model, in order of preference: ours, those of the user's config folder, then `manifests`.
 
     Raises ManifestError that names the file, the model and the key.
     """
     known: dict[str, Entry] = {}
     users = own_folder("config") / "weights.toml"
-    for path in (builtin(), *([users] if users.is_file() else []), *map(Path, manifests)):
+    added = sorted((own_folder("config") / IMPORTED).glob("*.toml"))
+    for path in (builtin(), *([users] if users.is_file() else []), *added, *map(Path, manifests)):
         for entry in read(path):
             if entry.name in known:
                 raise ManifestError(f"{path}: model {entry.name!r} exists already; give yours another name")
@@ -89,20 +100,28 @@ def entries(manifests: Iterable[Path | str] = ()) -> tuple[Entry, ...]:
 def candidates(
     task: str, scale: int, name: str | None = None, manifests: Iterable[Path | str] = ()
 ) -> tuple[Entry, ...]:
-    """The models for a task and a scale, best first; exactly one where a name is given. Raises UnknownModelError."""
+    """The models for a task and a scale, best first; exactly one where a name is given, or "best" or "fast".
+
+    Raises UnknownModelError.
+    """
     known = entries(manifests)
     wanted = f"{task} x{scale}" if task == "sr" else task
     fitting = tuple(entry for entry in known if (entry.task, entry.scale) == (task, scale))
-    if name is None:
+    if name in (None, *CHOICES):
         if not fitting:
             raise UnknownModelError(f"there is no model for {wanted}; `irestore models` lists what there is")
-        return fitting
+        return fitting if name is None else (CHOICES[name](fitting),)
     entry = find(name, known)
     if entry not in fitting:
         does = f"{entry.task} x{entry.scale}" if entry.task == "sr" else entry.task
         others = ", ".join(e.name for e in fitting) or "none"
         raise UnknownModelError(f"model {name!r} is for {does}, not for {wanted}; for that there is: {others}")
     return (entry,)
+
+
+def bundled_first(wanted: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Those models in the order for a CPU, where large ones take minutes for a megapixel."""
+    return tuple(sorted(wanted, key=lambda entry: not entry.bundled))
 
 
 def find(name: str, known: Iterable[Entry]) -> Entry:

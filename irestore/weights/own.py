@@ -11,10 +11,23 @@ from typing import Any
 
 from irestore.errors import UsageError, WeightsError
 from irestore.tasks import TASKS
-from irestore.weights.manifest import REPO, Entry
+from irestore.weights.manifest import CHOICES, REPO, Entry
 from irestore.weights.paths import is_safe, small_text
 
+HUB = "hf:"  # how a reference to a file on the Hub begins
 METADATA = "irestore"  # the key of a safetensors file's metadata under which JSON says architecture, config, task, ...
+
+
+def is_own(name: str, known: Iterable[Entry]) -> bool:
+    """Whether the name is a file, or a reference to one on the Hub, rather than a model of a manifest."""
+    if name in CHOICES or any(entry.name == name for entry in known):
+        return False
+    return name.startswith(HUB) or name.endswith(".safetensors") or Path(name).is_file()
+
+
+def describe_own(name: str, *, architecture: str | None = None, config: Mapping[str, Any] | None = None) -> Entry:
+    """The entry of what `is_own`. Raises as `from_file` and `from_hub`."""
+    return (from_hub if name.startswith(HUB) else from_file)(name, architecture=architecture, config=config)
 
 
 def from_file(path: Path | str, *, architecture: str | None = None, config: Mapping[str, Any] | None = None) -> Entry:
@@ -34,7 +47,7 @@ def from_hub(reference: str, *, architecture: str | None = None, config: Mapping
 
     Until the file is there (see `obtain`), its scale is 0 unless `config` has `upscale`. Raises UsageError.
     """
-    place, _, revision = reference.removeprefix("hf:").partition("@")
+    place, _, revision = reference.removeprefix(HUB).partition("@")
     owner, _, rest = place.partition("/")
     repo, _, file = rest.partition("/")
     if not REPO.fullmatch(f"{owner}/{repo}") or not is_safe(file):
@@ -116,7 +129,7 @@ def readable(path: Path) -> Iterator[None]:
 def parse_config(items: Iterable[str]) -> dict[str, Any]:
     """The config that `key=value` items and `.toml` or `.json` files give, later ones over earlier. Raises UsageError.
 
-    Values are JSON (`8`, `0.01`, `true`, `[6, 6]`), or words.
+    Values are JSON (`8`, `0.01`, `true`, `[6, 6]`), Python's True and False, or words.
     """
     config: dict[str, Any] = {}
     for item in items:
@@ -139,6 +152,6 @@ def parse_config(items: Iterable[str]) -> dict[str, Any]:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text.lower() if text in ("True", "False") else text)
     except ValueError:
         return text

@@ -5,6 +5,7 @@ long as each try brings some bytes, makes a path of any ETag, and cannot be stop
 Slow to import: only hub.py does it, when something is fetched.
 """
 
+import math
 import os
 import re
 import sys
@@ -31,6 +32,7 @@ CLIENT: Any = huggingface_hub  # its utils do not say what they export
 REACH_SECONDS = 6.0  # the Hub answers a HEAD in well under one; HF_HUB_ETAG_TIMEOUT overrides
 SPAN_SECONDS = 10.0  # in so many seconds at least SPAN_BYTES must come; HF_HUB_DOWNLOAD_TIMEOUT overrides
 SPAN_BYTES = 100_000
+SILENT_SECONDS = 1.0  # before people are told what is waited for
 TRIES = 4  # where the connection is cut
 ETAG = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")  # and no other, such as ../../file: it becomes the name of a file
 
@@ -46,7 +48,16 @@ def head(entry: Entry) -> tuple[str, str, int]:
         with _request("HEAD", entry, pace.seconds) as (headers, _):
             return headers
 
-    headers = watched(ask, pace.check)
+    began = time.monotonic()
+
+    def check() -> None:
+        nonlocal began
+        if time.monotonic() - began > SILENT_SECONDS and not CLIENT.constants.HF_HUB_DISABLE_PROGRESS_BARS:
+            began = math.inf
+            print(f"irestore: asking {urlsplit(CLIENT.constants.ENDPOINT).netloc} ...", file=sys.stderr)
+        pace.check()
+
+    headers = watched(ask, check)
     commit = headers.get("X-Repo-Commit", "")
     etag = (headers.get("X-Linked-Etag") or headers.get("ETag") or "").removeprefix("W/").strip('"')
     size = headers.get("X-Linked-Size") or headers.get("Content-Length") or ""

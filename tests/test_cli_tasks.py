@@ -16,6 +16,7 @@ from tiny import CONFIG, Ran, finish, interrupt, irestore, results, size_of, sta
 from irestore import images
 from irestore.batch.run import RunOptions
 from irestore.cli import main
+from irestore.cli.options import Computing
 from irestore.weights import hub
 from irestore.weights import manifest as models
 
@@ -244,8 +245,37 @@ def test_sr_works_offline_with_its_bundled_model(
     write_picture(here / "a.png", (20, 33))
     assert main(["sr", f"-x{scale}", "--offline", "-d", "cpu", "a.png"]) == 0
     assert size_of(here / f"a_x{scale}.png") == (20 * scale, 33 * scale)
-    warned = capsys.readouterr().err.count(f"Using the bundled model compact-x{scale}")
-    assert warned == (0 if scale == 3 else 1), "x3 has no other model than the bundled one"
+    told = capsys.readouterr().err.count(f"compact-x{scale} is used on a CPU, where heart-x")
+    assert told == (0 if scale == 3 else 1), "x3 has no other model than the bundled one"
+
+
+@pytest.mark.parametrize("quiet", [[], ["-q"]])
+def test_a_gpu_falls_back_to_the_bundled_model_and_says_so_even_when_quiet(
+    here: Path, quiet: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "cached", lambda entry: None)
+    monkeypatch.setattr(Computing, "on_cpu", lambda self: False)
+    write_picture(here / "a.png", (20, 33))
+    assert main(["sr", "--offline", "a.png", *quiet]) == 0
+    err = capsys.readouterr().err
+    assert "Using the bundled model compact-x4 instead" in err
+    assert "to insist: -m heart-x4-otf-v2" in err
+    assert len(err.splitlines()) == (1 if quiet else 2)
+
+
+def test_what_will_be_downloaded_is_said_with_its_size_and_how_to_avoid_it(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from irestore import weights as models
+
+    monkeypatch.setattr(hub, "is_offline", lambda: False)
+    monkeypatch.setattr(hub, "cached", lambda entry: None)
+    monkeypatch.setattr(hub, "endpoint", lambda: "https://hub.example")
+    monkeypatch.setattr(models, "obtain", lambda wanted, **_: models.Found(wanted[0], Path("none"), None))
+    write_picture(here / "a.png", (20, 33))
+    assert main(["sr", "-m", "best", "a.png", "-d", "cpu"]) == 3  # the file is not there after all
+    told = "heart-x4-otf-v2 is not on this machine: downloading ~67 MB from hub.example (Phips/HEART), once"
+    assert f"irestore: {told}; -m fast needs none\n" in capsys.readouterr().err
 
 
 def manifest(folder: Path, weights: Path, **changes: str) -> Path:
@@ -386,13 +416,17 @@ def test_a_dry_run_tells_sizes_memory_and_time_and_does_nothing(here: Path, caps
 
 
 def test_a_dry_run_without_a_connection_names_the_model_that_will_be_used(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(hub, "cached", lambda entry: None)
     write_picture(here / "a.png", (7, 9))
     assert main(["sr", "-n", "--offline", "a.png", "-d", "cpu"]) == 0
     err = capsys.readouterr().err
-    assert "Using the bundled model compact-x4 instead" in err
+    assert "compact-x4 is used on a CPU" in err
     assert "1 to do with compact-x4 (bundled)" in err
+    monkeypatch.setattr(Computing, "on_cpu", lambda self: False)
+    assert main(["sr", "-n", "--offline", "a.png", "-d", "cpu"]) == 0
+    assert "Using the bundled model compact-x4 instead" in capsys.readouterr().err
     assert main(["sr", "-n", "--offline", "-m", "heart-x4-otf-v2", "a.png", "-d", "cpu"]) == 3
 
 

@@ -89,7 +89,7 @@ def prepare(options: Options) -> Job:
     listed = read_list(files.files_from) if files.files_from is not None else []
     wanted = candidates(model, options.computing, options.task, options.scale)
     # Before the plan where only the file itself tells the scale, or where what is used depends on what is here.
-    early = not wanted[0].scale or (files.dry_run and model.offline)
+    early = not wanted[0].scale or (files.dry_run and (model.offline or wanted[0].bundled))
     obtained = obtain(model, wanted, quiet=options.messages.quiet) if early else None
     entry = check_fits(obtained.entry if obtained else wanted[0], options.task, options.scale)
     found = list(find([*files.inputs, *listed], recursive=files.recursive, listed=files.files_from is not None))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from irestore import weights
+from irestore.batch.chain import Step
 from irestore.batch.restorer import Restorer
 from irestore.devices import pick
 from irestore.errors import UsageError
@@ -58,7 +59,7 @@ def restore(
             raise UsageError(f"tensor of {image.dtype}: must be floating, in 0..1")
         result = restore_tensor(model, image if image.ndim == 4 else image[None], settings)
         return result if image.ndim == 4 else result[0]
-    restorer = Restorer(model, "", settings)
+    restorer = Restorer({Step(task, model.scale): model}, settings)
     if isinstance(image, np.ndarray):
         return to_array(restorer([from_array(image)], lambda share: None)[0], image)
     if type(image).__module__.partition(".")[0] != "PIL":

@@ -20,6 +20,7 @@ from tiny import CONFIG, results, size_of, write_picture
 
 from irestore import images, models
 from irestore.batch import files
+from irestore.batch.chain import Size, Step
 from irestore.batch.inputs import Item, find
 from irestore.batch.plan import Request, plan
 from irestore.batch.ranks import Ranks
@@ -39,9 +40,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class Doubler:
     """A network that repeats every pixel twice each way, and remembers what it was given."""
 
-    name = "doubler"
-    scale = 2
-
     def __init__(
         self, at_once: int = 1, fail: Callable[[images.Picture], None] = lambda _: None, beside: int = 1
     ) -> None:
@@ -53,7 +51,9 @@ class Doubler:
         self.fail = fail
         self.calls: list[list[tuple[int, int]]] = []
 
-    def __call__(self, pictures: Sequence[images.Picture], progress: Callable[[float], None]) -> list[images.Picture]:
+    def __call__(
+        self, pictures: Sequence[images.Picture], progress: Callable[[float], None], steps: Any
+    ) -> list[images.Picture]:
         self.calls.append([(picture.height, picture.width) for picture in pictures])
         for picture in pictures:
             self.fail(picture)
@@ -61,7 +61,7 @@ class Doubler:
         progress(1.0)
         return [picture.replaced(picture.pixels.repeat(2, 0).repeat(2, 1), None) for picture in pictures]
 
-    def side_by_side(self, height: int, width: int) -> int:
+    def side_by_side(self, height: int, width: int, steps: Any) -> int:
         return self.beside if height < 100 else 1
 
     @contextmanager
@@ -74,18 +74,23 @@ class Doubler:
         finally:
             self.permits.release(self.beside // side_by_side)
 
-    def padded(self, height: int, width: int) -> tuple[int, int]:
-        return -(-height // 8) * 8, -(-width // 8) * 8
+    def padded(self, height: int, width: int, steps: Any) -> tuple[tuple[int, int]]:
+        return ((-(-height // 8) * 8, -(-width // 8) * 8),)
 
-    def batch_size(self, height: int, width: int) -> int:
+    def batch_size(self, height: int, width: int, steps: Any) -> int:
         return self.at_once
 
     def peak_bytes(self) -> int:
         return 1
 
 
+def loaded(model: Any, settings: Settings, **options: Any) -> Restorer:
+    return Restorer({Step("sr", model.scale): model}, settings, **options)
+
+
 def items(*names: str, frames: Any = "error", **request: Any) -> tuple[Item, ...]:
-    asked = {"task": "sr", "scale": 2, "model": "doubler", "output": "out/", "load": images.LoadOptions(frames=frames)}
+    asked = {"tasks": ("sr",), "size": Size(factor=2), "models": {Step("sr", 2): "doubler"}, "output": "out/"}
+    asked |= {"load": images.LoadOptions(frames=frames)}
     return plan(Request(**(asked | request)), find(names, recursive=False)).items
 
 
@@ -301,7 +306,7 @@ def test_an_input_that_has_become_a_pipe_fails_instead_of_waiting_for_ever() -> 
 def test_what_is_not_finite_is_never_written(capsys: pytest.CaptureFixture[str]) -> None:
     class Broken(Doubler):
         def __call__(
-            self, pictures: Sequence[images.Picture], progress: Callable[[float], None]
+            self, pictures: Sequence[images.Picture], progress: Callable[[float], None], steps: Any
         ) -> list[images.Picture]:
             return [picture.replaced(np.full((4, 4, 3), np.nan, np.float32), None) for picture in pictures]
 
@@ -629,7 +634,7 @@ def test_a_stop_while_pictures_are_computed_gives_those_up_and_writes_what_is_th
 
     class Stuck(Doubler):
         def __call__(
-            self, pictures: Sequence[images.Picture], progress: Callable[[float], None]
+            self, pictures: Sequence[images.Picture], progress: Callable[[float], None], steps: Any
         ) -> list[images.Picture]:
             stuck = np.array_equal(pictures[0].pixels, images.load("1.png").pixels)
             deadline = time.monotonic() + 30
@@ -639,7 +644,7 @@ def test_a_stop_while_pictures_are_computed_gives_those_up_and_writes_what_is_th
                     through.append(0)
                 progress(0.5)
                 time.sleep(0.01)
-            restored = super().__call__(pictures, progress)
+            restored = super().__call__(pictures, progress, steps)
             through.append(1)
             return restored
 
@@ -660,7 +665,7 @@ def test_side_by_side_gives_the_same_files_as_one_picture_after_the_other() -> N
     for count in (1, 3):
         torch.set_num_threads(count)
         try:
-            restorer = Restorer(model, "tiny", Settings())
+            restorer = loaded(model, Settings())
             assert restorer.side_by_side(17, 20) == count
             assert ran(items(*names, output=f"out{count}/"), restorer).totals.done == 12
             assert torch.get_num_threads() == count, "what a worker sets is its own"
@@ -677,7 +682,7 @@ def test_threads_are_shared_out_among_at_most_eight_pictures(
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     taken: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", taken.append)
-    restorer = Restorer(models.build("heart", CONFIG), "tiny", Settings())
+    restorer = loaded(models.build("heart", CONFIG), Settings())
     for side_by_side in (restorer.side_by_side(8, 8), 1):
         with restorer.turn(side_by_side):
             pass
@@ -689,7 +694,7 @@ def test_every_thread_computes_with_the_threads_that_its_picture_gets() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        restorer = Restorer(models.build("heart", CONFIG), "tiny", Settings())
+        restorer = loaded(models.build("heart", CONFIG), Settings())
         seen: list[tuple[int, int]] = []
 
         def work(number: int) -> None:
@@ -712,12 +717,12 @@ def test_every_thread_computes_with_the_threads_that_its_picture_gets() -> None:
 def test_only_small_pictures_that_fit_together_are_computed_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     model = models.build("heart", CONFIG)
-    plenty = Restorer(model, "tiny", Settings(max_memory=2**40))
+    plenty = loaded(model, Settings(max_memory=2**40))
     assert plenty.side_by_side(512, 512) == 2
     assert plenty.side_by_side(512, 513) == 1
     needed = cost(model, 64, 64, Settings()).bytes
-    assert Restorer(model, "tiny", Settings(max_memory=4 * needed)).side_by_side(64, 64) == 2
-    assert Restorer(model, "tiny", Settings(max_memory=4 * needed - 1)).side_by_side(64, 64) == 1
+    assert loaded(model, Settings(max_memory=4 * needed)).side_by_side(64, 64) == 2
+    assert loaded(model, Settings(max_memory=4 * needed - 1)).side_by_side(64, 64) == 1
 
 
 # --- what is said
@@ -822,7 +827,7 @@ def network(**config: Any) -> Any:
 
 
 def restorer(settings: Settings | None = None, alpha: Any = "resize", strength: float = 1.0, **config: Any) -> Restorer:
-    return Restorer(network(**config), "tiny", settings or Settings(), alpha=alpha, strength=strength)
+    return loaded(network(**config), settings or Settings(), alpha=alpha, strength=strength)
 
 
 def nothing(_: float) -> None:
@@ -900,7 +905,7 @@ def test_memory_that_runs_out_beside_the_network_fails_only_the_picture(monkeypa
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(torch, "lerp", full)
-    restorer = Restorer(models.build("heart", CONFIG | {"upscale": 1}), "tiny", Settings(), strength=0.5)
+    restorer = loaded(models.build("heart", CONFIG | {"upscale": 1}), Settings(), strength=0.5)
     with pytest.raises(OutOfMemoryError, match="does not fit into memory"):
         restorer([images.load(pictures(1)[0])], lambda _: None)
 
@@ -909,5 +914,5 @@ def test_the_memory_of_a_network_of_one_channel_is_that_of_three_pictures(monkey
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     model = models.build("heart", CONFIG | {"in_chans": 1})
     needed = cost(model, 64, 64, Settings(), batch=3).bytes
-    assert Restorer(model, "tiny", Settings(max_memory=4 * needed)).side_by_side(64, 64) == 2
-    assert Restorer(model, "tiny", Settings(max_memory=4 * needed - 1)).side_by_side(64, 64) == 1
+    assert loaded(model, Settings(max_memory=4 * needed)).side_by_side(64, 64) == 2
+    assert loaded(model, Settings(max_memory=4 * needed - 1)).side_by_side(64, 64) == 1

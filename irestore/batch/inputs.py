@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
+from irestore.batch.chain import Chain
 from irestore.errors import UsageError
 from irestore.images import Info
 
@@ -72,11 +73,18 @@ class Item:
     format: str
     info: Info
     frames: int  # to be restored
+    chain: Chain
+    model: str  # the names of the networks in the chain, joined by +
 
     @property
     def pixels(self) -> int:
         """Pixels to be read, over all frames."""
         return self.info.pixels * self.frames
+
+    @property
+    def work(self) -> int:
+        """Pixels that networks are given, over all frames."""
+        return self.chain.pixels * self.frames
 
 
 def find(arguments: Iterable[str | Path], *, recursive: bool, listed: bool = False) -> Iterator[Input | Refused]:

@@ -25,7 +25,7 @@ from irestore.batch.ranks import Ranks
 from irestore.batch.report import Outcome, Report, Status
 from irestore.batch.restorer import Restorer, batches
 from irestore.errors import RankError, WriteError
-from irestore.images import Picture
+from irestore.images import Picture, reduced
 
 POLL_SECONDS = 0.01
 UNFORESEEN = 3  # pictures that fail in a row, each by an error that nobody foresaw, end the run
@@ -116,8 +116,8 @@ class _Run:
             items = [] if self.stop.is_set() else next(self.units, [])
             if not items:
                 return []
-            info = items[0].info
-            many = self.restorer.side_by_side(info.height, info.width) if self.options.side_by_side else 1
+            size, steps = items[0].chain.source, items[0].chain.steps
+            many = self.restorer.side_by_side(*size, steps) if self.options.side_by_side else 1
             if many == 1:
                 self.large.acquire()
         return [Work(item, many) for item in items]
@@ -146,7 +146,7 @@ class _Run:
         if item.frames == 1:
             yield self._compute(list(frames), [work])[0]
             return
-        size = self.restorer.batch_size(item.info.height, item.info.width)
+        size = self.restorer.batch_size(*item.chain.source, item.chain.steps)
         with ThreadPoolExecutor(work.side_by_side) as pool:
             while some := [batch for _ in range(work.side_by_side) if (batch := list(islice(frames, size)))]:
                 for restored in pool.map(partial(self._compute, unit=[work]), some):
@@ -160,15 +160,15 @@ class _Run:
             yield picture
 
     def _compute(self, pictures: list[Picture], unit: list[Work]) -> list[Picture]:
-        """The restored pictures, each of one of the unit or all of the only one. Raises StoppedError."""
-        shown = 0.0
+        """The results for the pictures, each of one of the unit or all of the only one. Raises StoppedError."""
+        chains, shown = [work.item.chain for work in unit], 0.0
 
         def progress(fraction: float) -> None:
             nonlocal shown
             if isinstance(self.cause, KeyboardInterrupt):
                 raise StoppedError
             for work in unit:
-                self._advance(work, work.item.info.pixels * len(pictures) / len(unit) * (fraction - shown))
+                self._advance(work, work.item.chain.pixels * len(pictures) / len(unit) * (fraction - shown))
             shown = fraction
 
         came = time.monotonic()
@@ -179,7 +179,11 @@ class _Run:
                 raise StoppedError
             self.report.present(unit[0].item.input.path)
             with self.report.computing():
-                return self.restorer(pictures, progress)
+                restored = self.restorer(pictures, progress, chains[0].steps)
+        chains = chains if len(unit) > 1 else chains * len(restored)
+        return [
+            reduced(each, *chain.reduced(each.height, each.width)) for each, chain in zip(restored, chains, strict=True)
+        ]
 
     def _advance(self, work: Work, pixels: float) -> None:
         with self.lock:
@@ -228,7 +232,7 @@ class _Run:
 
     def _conclude(self, work: Work, status: Status, reason: str = "") -> None:
         """Report what became of an item, with every note on it once."""
-        item, done, scale = work.item, status == "done", self.restorer.scale
+        item, done = work.item, status == "done"
         for note in dict.fromkeys(work.notes):
             self.report.note(f"{item.input.path}: {note}")
         outcome = Outcome(
@@ -237,10 +241,10 @@ class _Run:
             item.target,
             reason,
             input_size=(item.info.height, item.info.width),
-            output_size=(item.info.height * scale, item.info.width * scale) if done else None,
-            model=self.restorer.name,
+            output_size=item.chain.size if done else None,
+            model=item.model or None,
             seconds=round(max(0.0, work.seconds), 3) if done else None,
             peak_bytes=self.restorer.peak_bytes() if done else None,
         )
         self.report.add(outcome, item.pixels)
-        self._advance(work, item.pixels - work.shown)
+        self._advance(work, item.work - work.shown)

@@ -68,6 +68,7 @@ def _evaluate(**values: Any) -> None:
     wanted = model.candidates(chosen.task, chosen.scale)
 
     from irestore import evaluate, weights
+    from irestore.batch.chain import Step
     from irestore.batch.restorer import Restorer
     from irestore.cli.job import check_fits
 
@@ -76,7 +77,8 @@ def _evaluate(**values: Any) -> None:
     entry, path, _ = model.obtain(wanted)
     trial = replace(trial, scale=check_fits(entry, chosen.task, chosen.scale).scale)
     network = weights.read(entry, path, computing.begin())
-    rows = evaluate.measure_all(trial, couples, Restorer(network, entry.name, computing.settings()))
+    restorer = Restorer({Step(trial.task, trial.scale): network}, computing.settings())
+    rows = evaluate.measure_all(trial, couples, restorer)
     print(f"irestore: {one_line(entry.name)}: PSNR in dB and SSIM, on {trial.compares}", file=sys.stderr)
     if chosen.json:
         *pictures, mean = (

@@ -1,11 +1,8 @@
-"""Loaded networks applied to pictures, and who may compute at the same time."""
+"""Loaded networks applied to pictures."""
 
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
 from os import cpu_count
 from typing import Literal
 
@@ -13,7 +10,6 @@ import torch
 
 from irestore import images
 from irestore.batch.chain import Step, stages
-from irestore.batch.inputs import Item
 from irestore.errors import OutOfMemoryError
 from irestore.images.picture import Plane
 from irestore.images.samples import one_channel
@@ -90,16 +86,15 @@ class Restorer:
         self._alpha: AlphaMode = alpha
         self._strength = strength
         self._threads = torch.get_num_threads() if self.device.type == "cpu" else 1
-        self._beside = self._threads // -(-self._threads // MOST_BESIDE)
-        self._door, self._permits = threading.Lock(), threading.Semaphore(self._beside)
+        self.beside = self._threads // -(-self._threads // MOST_BESIDE)
         # Threads that read or write meanwhile: to compute takes a CPU about five times as long, but a GPU less time.
-        spare = max(2, self._beside // 2) if self.device.type == "cpu" else 2 + min(8, cpu_count() or 1)
-        self.workers = self._beside + spare
+        spare = max(2, self.beside // 2) if self.device.type == "cpu" else 2 + min(8, cpu_count() or 1)
+        self.workers = self.beside + spare
         self.large_pictures = 1 + spare  # in memory at once, of those that are computed alone
 
     def side_by_side(self, height: int, width: int, steps: Steps = None) -> int:
         """How many pictures of that size may be computed at the same time, each in a thread of its own."""
-        if self._beside == 1 or height * width > SMALL:
+        if self.beside == 1 or height * width > SMALL:
             return 1
         for loaded, tall, wide in self._stages(height, width, steps):
             planned = loaded.cost(tall, wide)
@@ -107,22 +102,13 @@ class Restorer:
             fit = planned.storage == "device" and all_bytes <= budget(self.device, loaded.settings)
             if not fit or tall * wide > SMALL:
                 return 1
-        return self._beside
+        return self.beside
 
-    @contextmanager
-    def turn(self, side_by_side: int) -> Iterator[None]:
-        """Wait until this thread may compute, as one of so many at once, with its part of the CPU's threads."""
-        permits = self._beside // side_by_side
-        with self._door:  # so that none overtakes one that waits for all permits
-            for _ in range(permits):
-                self._permits.acquire()
-        try:
-            if self.device.type == "cpu":
-                torch.get_num_threads()  # once asked, a thread keeps the number that is set below as its own
-                torch.set_num_threads(self._threads // side_by_side)
-            yield
-        finally:
-            self._permits.release(permits)
+    def share_threads(self, side_by_side: int) -> None:
+        """Give this thread, as one of so many that compute at once, its part of the CPU's threads."""
+        if self.device.type == "cpu":
+            torch.get_num_threads()  # once asked, a thread keeps the number that is set below as its own
+            torch.set_num_threads(self._threads // side_by_side)
 
     def padded(self, height: int, width: int, steps: Steps = None) -> tuple[tuple[int, int], ...]:
         """The sizes that the networks compute. Pictures for which they are the same can be restored at once."""
@@ -205,22 +191,3 @@ class Restorer:
             scale = loaded.network.scale
             return images.resize_alpha(picture.alpha, picture.height * scale, picture.width * scale)
         return loaded([picture.alpha[..., None].repeat(3, axis=2)])[0].mean(axis=2)
-
-
-def batches(items: Sequence[Item], restorer: Restorer) -> list[list[int]]:
-    """The numbers of the items that are computed at once: each alone, but for stills of the same sizes on a GPU."""
-    done: list[list[int]] = []
-    growing: dict[tuple[object, ...], list[int]] = {}
-    batch_size = cache(restorer.batch_size)
-    for number, item in enumerate(items):
-        height, width, steps = item.info.height, item.info.width, item.chain.steps
-        sizes = restorer.padded(height, width, steps)
-        alone = item.frames > 1 or not steps
-        key = (number,) if alone else (steps, sizes)
-        batch = growing.setdefault(key, [])
-        if not batch:
-            done.append(batch)
-        batch.append(number)
-        if alone or len(batch) == batch_size(*sizes[0], steps):
-            del growing[key]
-    return done

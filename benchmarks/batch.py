@@ -35,15 +35,17 @@ from pathlib import Path
 import torch
 from irestore import weights
 from irestore.batch import files
+from irestore.batch.chain import Size, Step
 from irestore.batch.inputs import find
 from irestore.batch.plan import Request, plan
 from irestore.batch.restorer import Restorer
 from irestore.runner import Settings
 entry = weights.from_file(sys.argv[1])
 model = weights.read(entry, Path(sys.argv[1]))
-request = Request(task="sr", scale=entry.scale, model="x", output=sys.argv[3])
+step = Step("sr", entry.scale)
+request = Request(tasks=("sr",), models={step: "x"}, size=Size(factor=entry.scale), output=sys.argv[3])
 items = plan(request, find([sys.argv[2]], recursive=True)).items
-restorer = Restorer(model, "x", Settings())
+restorer = Restorer({step: model}, Settings())
 options = files.RunOptions()
 began = time.monotonic()
 for item in items:
@@ -55,9 +57,11 @@ PLANNING = """
 import time
 began = time.perf_counter()
 import sys
+from irestore.batch.chain import Size, Step
 from irestore.batch.inputs import find
 from irestore.batch.plan import Request, plan
-made = plan(Request(task="sr", scale=4, model="x", output=sys.argv[2]), find([sys.argv[1]], recursive=True))
+request = Request(tasks=("sr",), models={Step("sr", 4): "x"}, size=Size(factor=4), output=sys.argv[2])
+made = plan(request, find([sys.argv[1]], recursive=True))
 print(time.perf_counter() - began, len(made.items), "torch" in sys.modules)
 """
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 import irestore
 from irestore import degrade, images, weights
+from irestore.batch.chain import Step
 from irestore.batch.restorer import Restorer
 from irestore.evaluate import Row, Trial, as_saved, couples, mean, measure, read
 from irestore.runner import Settings
@@ -110,7 +111,8 @@ def entries(files: list[Path]) -> list[weights.Entry]:
 def restorer_of(entry: weights.Entry) -> tuple[Restorer, int]:
     """The loaded model, and how many parameters it has."""
     model = weights.load(entry, offline=True)
-    return Restorer(model, entry.name, Settings()), sum(p.numel() for p in model.parameters())  # type: ignore[arg-type]
+    restorer = Restorer({Step(entry.task, entry.scale): model}, Settings())
+    return restorer, sum(p.numel() for p in model.parameters())  # type: ignore[arg-type]
 
 
 def results(entry: weights.Entry, bench: Path, limit: int | None) -> Iterator[Result]:

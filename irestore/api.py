@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from irestore import weights
+from irestore.batch.chain import Step
 from irestore.batch.restorer import Restorer
 from irestore.devices import pick
 from irestore.errors import UsageError
@@ -61,7 +62,7 @@ def restore(
     settings = settings or Settings()
     if isinstance(image, torch.Tensor):
         return _tensor(network, image, strength, settings)
-    restorer = Restorer(network, "", settings, strength=strength)
+    restorer = Restorer({Step(network.task, network.scale): network}, settings, strength=strength)
     if isinstance(image, np.ndarray):
         return to_array(restorer([from_array(image)], lambda share: None)[0], image)
     if type(image).__module__.partition(".")[0] != "PIL":

@@ -15,7 +15,7 @@ class Task(NamedTuple):
 
 TASKS = {
     "sr": Task(
-        summary="Enlarge pictures 2, 3 or 4 times.",
+        summary="Enlarge pictures, some times or to a size.",
         does="enlarges pictures {scale} times",
         enlarges=True,
         on_luma=True,

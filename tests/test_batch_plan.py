@@ -14,9 +14,13 @@ from tiny import write_picture
 
 from irestore import images
 from irestore.batch import checks, inputs
+from irestore.batch.chain import Size, Step
 from irestore.batch.inputs import Input, Refused, find, read_list
 from irestore.batch.plan import Plan, Request, plan
 from irestore.errors import UsageError, WriteError
+
+MODELS = {Step("sr", scale): f"toy-x{scale}" for scale in (2, 3, 4)}
+MODELS |= {Step(task, 1): f"toy-{task}" for task in ("dejpeg", "denoise")}
 
 
 @pytest.fixture(autouse=True)
@@ -28,9 +32,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def planned(*inputs: str | Path, recursive: bool = False, dry: bool = False, save: Any = None, **request: Any) -> Plan:
     found = find(inputs, recursive=recursive)
-    asked = Request(
-        **({"task": "sr", "scale": 4, "model": "toy", "save": images.SaveOptions(**(save or {}))} | request)
-    )
+    usual = {"tasks": ("sr",), "size": Size(factor=4), "models": MODELS, "save": images.SaveOptions(**(save or {}))}
+    asked = Request(**(usual | request))
     return plan(asked, found, dry=dry)
 
 
@@ -113,12 +116,19 @@ def test_a_list_that_is_not_there_is_a_usage_error() -> None:
     [
         ("in/a.png", {}, "in/a_x4.png"),
         ("in/a.JPEG", {}, "in/a_x4.JPEG"),
-        ("in/a.b.png", {"scale": 2}, "in/a.b_x2.png"),
-        ("in/a.png", {"task": "denoise", "scale": 1}, "in/a_denoise.png"),
+        ("in/a.b.png", {"size": Size(factor=2)}, "in/a.b_x2.png"),
+        ("in/a.b.png", {"size": Size(factor=1.5)}, "in/a.b_x1.5.png"),
+        ("in/a.png", {"size": Size(width=48)}, "in/a_w48.png"),
+        ("in/a.png", {"size": Size(height=48)}, "in/a_h48.png"),
+        ("in/a.png", {"size": Size(width=48, height=36)}, "in/a_48x36.png"),
+        ("in/a.png", {"size": Size(megapixels=0.0005)}, "in/a_0.0005mp.png"),
+        ("in/a.png", {"tasks": ("denoise",), "size": Size(factor=1)}, "in/a_denoise.png"),
+        ("in/a.png", {"tasks": ("dejpeg", "denoise"), "size": Size(factor=1)}, "in/a_dejpeg_denoise.png"),
+        ("in/a.png", {"tasks": ("dejpeg", "sr")}, "in/a_dejpeg_x4.png"),
         ("in/a.png", {"output": "out/"}, "out/a_x4.png"),
         ("in/a.png", {"output": "new.jpg"}, "new.jpg"),
         ("in/a.png", {"output": "in"}, "in/a_x4.png"),
-        ("in/a.png", {"template": "{task}-{stem}-{model}@{scale}{ext}"}, "in/sr-a-toy@4.png"),
+        ("in/a.png", {"template": "{task}-{stem}-{model}@{scale}{ext}"}, "in/sr-a-toy-x4@4.png"),
         ("in/a.png", {"template": "{{{stem}}}{ext}"}, "in/{a}.png"),
         ("in/a.png", {"template": "{stem:_>3}{ext}"}, "in/__a.png"),
         ("in/a.png", {"save": {"format": "jpg"}}, "in/a_x4.jpg"),
@@ -227,7 +237,7 @@ def test_a_dangling_link_in_the_place_of_a_result_is_kept_too(here: Path) -> Non
 def restored(path: Path, task: str) -> Path:
     """A picture that says that irestore made it."""
     write_picture(path)
-    tag = images.provenance("0.1.0", "toy", "0" * 64) + f" task={task}"
+    tag = images.provenance("0.1.0", [("toy", "0" * 64)], [task])
     images.save(images.load(path), path, images.SaveOptions(provenance=tag))
     return path
 
@@ -411,7 +421,7 @@ def test_five_thousand_files_in_one_folder_are_planned_without_torch_and_fast(he
     result = planned("in", recursive=True, output="out")
     seconds = time.perf_counter() - began
     assert len(result.items) == 5000
-    assert result.pixels == 5000 * 15
+    assert result.work == 5000 * 15
     assert seconds < 5, f"{seconds:.1f} s"  # measured: under 1 s; the bound is for busy machines
 
 

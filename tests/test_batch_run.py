@@ -20,11 +20,12 @@ from tiny import CONFIG, results, size_of, write_picture
 
 from irestore import images, models
 from irestore.batch import files
+from irestore.batch.chain import Size, Step
 from irestore.batch.inputs import Item, find
 from irestore.batch.plan import Request, plan
-from irestore.batch.ranks import Ranks
+from irestore.batch.pool import Pool, batches
 from irestore.batch.report import Outcome, Report, Totals, duration, one_line
-from irestore.batch.restorer import Restorer, batches
+from irestore.batch.restorer import Restorer
 from irestore.batch.run import RunOptions, run
 from irestore.errors import OutOfMemoryError, ReadError, RestoreError, WriteError
 from irestore.runner import Settings, cost
@@ -39,8 +40,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class Doubler:
     """A network that repeats every pixel twice each way, and remembers what it was given."""
 
-    name = "doubler"
-    scale = 2
+    device = torch.device("cpu")
 
     def __init__(
         self, at_once: int = 1, fail: Callable[[images.Picture], None] = lambda _: None, beside: int = 1
@@ -53,7 +53,9 @@ class Doubler:
         self.fail = fail
         self.calls: list[list[tuple[int, int]]] = []
 
-    def __call__(self, pictures: Sequence[images.Picture], progress: Callable[[float], None]) -> list[images.Picture]:
+    def __call__(
+        self, pictures: Sequence[images.Picture], progress: Callable[[float], None], steps: Any
+    ) -> list[images.Picture]:
         self.calls.append([(picture.height, picture.width) for picture in pictures])
         for picture in pictures:
             self.fail(picture)
@@ -61,38 +63,43 @@ class Doubler:
         progress(1.0)
         return [picture.replaced(picture.pixels.repeat(2, 0).repeat(2, 1), None) for picture in pictures]
 
-    def side_by_side(self, height: int, width: int) -> int:
+    def side_by_side(self, height: int, width: int, steps: Any) -> int:
         return self.beside if height < 100 else 1
 
     @contextmanager
-    def turn(self, side_by_side: int) -> Iterator[None]:
+    def turn(self, side_by_side: int) -> Iterator["Doubler"]:
         with self.door:
             for _ in range(self.beside // side_by_side):
                 self.permits.acquire()
         try:
-            yield
+            yield self
         finally:
             self.permits.release(self.beside // side_by_side)
 
-    def padded(self, height: int, width: int) -> tuple[int, int]:
-        return -(-height // 8) * 8, -(-width // 8) * 8
+    def padded(self, height: int, width: int, steps: Any) -> tuple[tuple[int, int]]:
+        return ((-(-height // 8) * 8, -(-width // 8) * 8),)
 
-    def batch_size(self, height: int, width: int) -> int:
+    def batch_size(self, height: int, width: int, steps: Any) -> int:
         return self.at_once
 
     def peak_bytes(self) -> int:
         return 1
 
 
+def loaded(model: Any, settings: Settings, **options: Any) -> Restorer:
+    return Restorer({Step("sr", model.scale): model}, settings, **options)
+
+
 def items(*names: str, frames: Any = "error", **request: Any) -> tuple[Item, ...]:
-    asked = {"task": "sr", "scale": 2, "model": "doubler", "output": "out/", "load": images.LoadOptions(frames=frames)}
+    asked = {"tasks": ("sr",), "size": Size(factor=2), "models": {Step("sr", 2): "doubler"}, "output": "out/"}
+    asked |= {"load": images.LoadOptions(frames=frames)}
     return plan(Request(**(asked | request)), find(names, recursive=False)).items
 
 
 def ran(todo: Sequence[Item], restorer: Any, records: io.StringIO | None = None, **options: Any) -> Report:
     report = Report(total_pixels=sum(item.pixels for item in todo), records=records, progress=False)
     try:
-        run(todo, restorer, report, RunOptions(**options), Ranks())
+        run(todo, Pool([restorer]) if isinstance(restorer, Restorer) else restorer, report, RunOptions(**options))
     finally:
         report.close()
     return report
@@ -161,7 +168,8 @@ def test_pictures_of_one_padded_size_are_restored_together_whatever_lies_between
     animation("f.webp", 3)
     todo = items(*(f"{name}.png" for name in "abcde"), "f.webp", frames="all")
     network = Doubler(at_once=2)
-    assert batches(todo, network) == [[0, 1], [2, 4], [3], [5]]  # type: ignore[arg-type]
+    grouped = [[item.input.path.stem for item in batch] for batch in batches(todo, network)]  # type: ignore[arg-type]
+    assert grouped == [["a", "b"], ["c", "e"], ["d"], ["f"]]
     records = io.StringIO()
     assert ran(todo, network, records, load=images.LoadOptions(frames="all")).totals.done == 6
     told = {record["input"]: record["output_size"] for record in map(json.loads, records.getvalue().splitlines())}
@@ -301,7 +309,7 @@ def test_an_input_that_has_become_a_pipe_fails_instead_of_waiting_for_ever() -> 
 def test_what_is_not_finite_is_never_written(capsys: pytest.CaptureFixture[str]) -> None:
     class Broken(Doubler):
         def __call__(
-            self, pictures: Sequence[images.Picture], progress: Callable[[float], None]
+            self, pictures: Sequence[images.Picture], progress: Callable[[float], None], steps: Any
         ) -> list[images.Picture]:
             return [picture.replaced(np.full((4, 4, 3), np.nan, np.float32), None) for picture in pictures]
 
@@ -629,7 +637,7 @@ def test_a_stop_while_pictures_are_computed_gives_those_up_and_writes_what_is_th
 
     class Stuck(Doubler):
         def __call__(
-            self, pictures: Sequence[images.Picture], progress: Callable[[float], None]
+            self, pictures: Sequence[images.Picture], progress: Callable[[float], None], steps: Any
         ) -> list[images.Picture]:
             stuck = np.array_equal(pictures[0].pixels, images.load("1.png").pixels)
             deadline = time.monotonic() + 30
@@ -639,7 +647,7 @@ def test_a_stop_while_pictures_are_computed_gives_those_up_and_writes_what_is_th
                     through.append(0)
                 progress(0.5)
                 time.sleep(0.01)
-            restored = super().__call__(pictures, progress)
+            restored = super().__call__(pictures, progress, steps)
             through.append(1)
             return restored
 
@@ -660,7 +668,7 @@ def test_side_by_side_gives_the_same_files_as_one_picture_after_the_other() -> N
     for count in (1, 3):
         torch.set_num_threads(count)
         try:
-            restorer = Restorer(model, "tiny", Settings())
+            restorer = loaded(model, Settings())
             assert restorer.side_by_side(17, 20) == count
             assert ran(items(*names, output=f"out{count}/"), restorer).totals.done == 12
             assert torch.get_num_threads() == count, "what a worker sets is its own"
@@ -677,9 +685,9 @@ def test_threads_are_shared_out_among_at_most_eight_pictures(
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     taken: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", taken.append)
-    restorer = Restorer(models.build("heart", CONFIG), "tiny", Settings())
+    restorer = loaded(models.build("heart", CONFIG), Settings())
     for side_by_side in (restorer.side_by_side(8, 8), 1):
-        with restorer.turn(side_by_side):
+        with Pool([restorer]).turn(side_by_side):
             pass
     assert (restorer.side_by_side(8, 8), taken) == (beside, [each, threads])
 
@@ -689,12 +697,12 @@ def test_every_thread_computes_with_the_threads_that_its_picture_gets() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        restorer = Restorer(models.build("heart", CONFIG), "tiny", Settings())
+        pool = Pool([loaded(models.build("heart", CONFIG), Settings())])
         seen: list[tuple[int, int]] = []
 
         def work(number: int) -> None:
             for side_by_side in (2, 1, 2) if number % 2 else (1, 2, 1):
-                with restorer.turn(side_by_side):
+                with pool.turn(side_by_side):
                     torch.zeros(2**16).add_(1)  # where torch looks its number up
                     seen.append((side_by_side, torch.get_num_threads()))
 
@@ -712,12 +720,12 @@ def test_every_thread_computes_with_the_threads_that_its_picture_gets() -> None:
 def test_only_small_pictures_that_fit_together_are_computed_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     model = models.build("heart", CONFIG)
-    plenty = Restorer(model, "tiny", Settings(max_memory=2**40))
+    plenty = loaded(model, Settings(max_memory=2**40))
     assert plenty.side_by_side(512, 512) == 2
     assert plenty.side_by_side(512, 513) == 1
     needed = cost(model, 64, 64, Settings()).bytes
-    assert Restorer(model, "tiny", Settings(max_memory=4 * needed)).side_by_side(64, 64) == 2
-    assert Restorer(model, "tiny", Settings(max_memory=4 * needed - 1)).side_by_side(64, 64) == 1
+    assert loaded(model, Settings(max_memory=4 * needed)).side_by_side(64, 64) == 2
+    assert loaded(model, Settings(max_memory=4 * needed - 1)).side_by_side(64, 64) == 1
 
 
 # --- what is said
@@ -793,12 +801,11 @@ def test_durations_read_well(seconds: float, told: str) -> None:
     assert duration(seconds) == told
 
 
-def test_totals_of_ranks_add_up_while_their_times_overlap() -> None:
-    both = Totals(2, 1, 0, 100, 3.0, 4.0) + Totals(1, 0, 1, 50, 4.0, 5.0)
-    assert (both.done, both.skipped, both.failed, both.pixels, both.seconds, both.ranks) == (3, 1, 1, 150, 5.0, 2)
-    assert both.busy == pytest.approx(0.7)
-    assert "2 ranks" in both.summary()
-    assert (both.exit_code, Totals(1).exit_code) == (1, 0)
+def test_pictures_without_an_outcome_are_an_error() -> None:
+    totals = Totals(done=3, skipped=1, failed=1)
+    totals.check_complete(5)
+    with pytest.raises(RestoreError, match="2 of 7 pictures have no outcome"):
+        totals.check_complete(7)
 
 
 def test_only_errors_are_told_when_quiet_and_everything_when_verbose(capsys: pytest.CaptureFixture[str]) -> None:
@@ -822,7 +829,7 @@ def network(**config: Any) -> Any:
 
 
 def restorer(settings: Settings | None = None, alpha: Any = "resize", strength: float = 1.0, **config: Any) -> Restorer:
-    return Restorer(network(**config), "tiny", settings or Settings(), alpha=alpha, strength=strength)
+    return loaded(network(**config), settings or Settings(), alpha=alpha, strength=strength)
 
 
 def nothing(_: float) -> None:
@@ -900,7 +907,7 @@ def test_memory_that_runs_out_beside_the_network_fails_only_the_picture(monkeypa
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(torch, "lerp", full)
-    restorer = Restorer(models.build("heart", CONFIG | {"upscale": 1}), "tiny", Settings(), strength=0.5)
+    restorer = loaded(models.build("heart", CONFIG | {"upscale": 1}), Settings(), strength=0.5)
     with pytest.raises(OutOfMemoryError, match="does not fit into memory"):
         restorer([images.load(pictures(1)[0])], lambda _: None)
 
@@ -909,5 +916,5 @@ def test_the_memory_of_a_network_of_one_channel_is_that_of_three_pictures(monkey
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     model = models.build("heart", CONFIG | {"in_chans": 1})
     needed = cost(model, 64, 64, Settings(), batch=3).bytes
-    assert Restorer(model, "tiny", Settings(max_memory=4 * needed)).side_by_side(64, 64) == 2
-    assert Restorer(model, "tiny", Settings(max_memory=4 * needed - 1)).side_by_side(64, 64) == 1
+    assert loaded(model, Settings(max_memory=4 * needed)).side_by_side(64, 64) == 2
+    assert loaded(model, Settings(max_memory=4 * needed - 1)).side_by_side(64, 64) == 1

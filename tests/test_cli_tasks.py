@@ -430,7 +430,9 @@ def test_a_dry_run_without_a_connection_names_the_model_that_will_be_used(
     assert main(["sr", "-n", "--offline", "-m", "heart-x4-otf-v2", "a.png", "-d", "cpu"]) == 3
 
 
-@pytest.mark.parametrize(("inputs", "side_by_side"), [(["a.png"], False), (["a.png", "b.png"], True)])
+@pytest.mark.parametrize(
+    ("inputs", "side_by_side"), [(["a.png"], False), (["a.png", "b.png"], True), (["a.png", "--shard", "1/2"], True)]
+)
 def test_what_is_computed_side_by_side_follows_from_the_command_and_not_from_what_is_left_to_do(
     here: Path, monkeypatch: pytest.MonkeyPatch, inputs: list[str], side_by_side: bool
 ) -> None:
@@ -440,7 +442,7 @@ def test_what_is_computed_side_by_side_follows_from_the_command_and_not_from_wha
     write_picture(here / "b_x2.png")
     weights = write_weights(here / "w.safetensors")
     seen: list[RunOptions] = []
-    monkeypatch.setattr("irestore.batch.run.run", lambda items, restorer, report, options, ranks: seen.append(options))
+    monkeypatch.setattr("irestore.batch.run.run", lambda items, pool, report, options: seen.append(options))
     assert main(["sr", *inputs, "--weights", str(weights), "-d", "cpu"]) == 0
     assert [options.side_by_side for options in seen] == [side_by_side]
 

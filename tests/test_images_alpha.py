@@ -53,7 +53,7 @@ def test_nothing_to_fill_costs_nothing() -> None:
 def test_alpha_grows(scale: int) -> None:
     alpha = cut_out().alpha
     assert alpha is not None
-    grown = resize_alpha(alpha, scale)
+    grown = resize_alpha(alpha, 24 * scale, 31 * scale)
     assert grown.shape == (24 * scale, 31 * scale)
     assert grown.dtype == np.float32
     assert 0 <= grown.min() < 1e-6
@@ -68,14 +68,14 @@ def test_alpha_has_no_second_outline() -> None:
     """Three pixels away from an edge it is 0 or 1 exactly: no ringing that shows as a ghost of the outline."""
     edge = np.zeros((8, 32), np.float32)
     edge[:, 16:] = 1
-    grown = resize_alpha(edge, 4)
+    grown = resize_alpha(edge, 32, 128)
     assert (grown[:, : 4 * 13] == 0).all()
     assert (grown[:, 4 * 19 :] == 1).all()
 
 
 @pytest.mark.parametrize("value", [0, 0.3, 1])
 def test_constant_alpha_stays_that_constant(value: float) -> None:
-    grown = resize_alpha(np.full((5, 6), value, np.float32), 3)
+    grown = resize_alpha(np.full((5, 6), value, np.float32), 15, 18)
     assert grown.shape == (15, 18)
     assert (grown == np.float32(value)).all()
 

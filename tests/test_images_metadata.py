@@ -123,7 +123,7 @@ class TestEveryFormat:
 
     @pytest.mark.parametrize("metadata", ["keep", "strip"])
     def test_provenance_is_found_again(self, name: str, metadata: str) -> None:
-        tag = provenance("0.1.0", "heart-x2", "ab" * 32)
+        tag = provenance("0.1.0", [("heart-x2", "ab" * 32)], ["sr"])
         content = written(name, SaveOptions(provenance=tag, metadata=metadata))  # type: ignore[arg-type]
         assert probe(io.BytesIO(content)).provenance == tag
         assert probe(io.BytesIO(written(name))).provenance is None

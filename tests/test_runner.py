@@ -14,6 +14,7 @@ from networks import HEART, network, pictures
 from torch import Tensor
 
 from irestore import runner
+from irestore.batch.chain import Step
 from irestore.batch.restorer import Restorer
 from irestore.errors import NonFiniteError, OutOfMemoryError, RestoreError, UsageError
 from irestore.images import Picture
@@ -178,7 +179,7 @@ def test_a_tile_that_was_too_large_is_remembered_for_the_next_picture(
         return original(self, t)
 
     monkeypatch.setattr(CAB, "forward", forward)
-    restorer = Restorer(model, "tiny", Settings(tile=tile))
+    restorer = Restorer({Step("sr", model.scale): model}, Settings(tile=tile))
     picture = Picture(np.full((24, 20, 3), 0.5, np.float32), None, grey=False, depth=8, format="png")
     restorer([picture], lambda _: None)
     assert max(sizes) > 200
@@ -196,7 +197,7 @@ def test_what_is_free_at_the_moment_changes_where_maps_lie_but_no_byte(monkeypat
         monkeypatch.setattr(runner, "free_bytes", lambda device, free=free: free)
         monkeypatch.setattr(Store, "file", lambda *a, used=used: used.append(1) or file(*a))
         results.append(restore(model, image))
-        restorer = Restorer(model, "tiny", Settings())
+        restorer = Restorer({Step("sr", model.scale): model}, Settings())
         plans.append((cost(model, 96, 96, Settings()).tile, restorer.side_by_side(96, 96), restorer.batch_size(96, 96)))
         homes.append(bool(used))
     assert homes == [False, True, True]

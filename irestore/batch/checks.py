@@ -73,12 +73,12 @@ def check_folders(items: Sequence[Item], *, dry: bool) -> Mapping[Path, str]:
     return unwritable
 
 
-def check_space(items: Sequence[Item], scale: int) -> None:
+def check_space(items: Sequence[Item]) -> None:
     """Check whether the outputs may fit on their disks. Raises WriteError when even the smallest guess is too large."""
     needed: dict[Path, int] = defaultdict(int)
     for item in items:
         if item.target is not None:
-            needed[item.target.parent] += least_bytes(item, scale)
+            needed[item.target.parent] += least_bytes(item)
     disks: dict[int, tuple[Path, int]] = {}
     for folder, size_bytes in needed.items():
         existing = _existing(folder)
@@ -94,9 +94,10 @@ def check_space(items: Sequence[Item], scale: int) -> None:
             )
 
 
-def least_bytes(item: Item, scale: int) -> int:
+def least_bytes(item: Item) -> int:
     """Guess the size of the output, more likely too small than too large."""
-    samples = item.pixels * scale**2 * (3 + item.info.has_alpha)
+    height, width = item.chain.size
+    samples = height * width * item.frames * (3 + item.info.has_alpha)
     return int(samples * item.info.depth / 8 * LEAST_PART[FORMATS[item.format].lossy])
 
 

@@ -3,8 +3,8 @@
 import errno
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from irestore import images
@@ -18,6 +18,7 @@ class RunOptions:
 
     load: images.LoadOptions = field(default_factory=images.LoadOptions)
     save: images.SaveOptions = field(default_factory=images.SaveOptions)
+    provenance: Callable[[Item], str | None] = lambda item: None  # the tag that says what made the result
     keep_alpha: bool = True
     fail_fast: bool = False
     side_by_side: bool = True  # whether small pictures are computed at the same time where that is faster
@@ -39,7 +40,7 @@ def read_item(item: Item, options: RunOptions) -> Iterator[images.Picture]:
                 if item.input.changed():
                     break
                 if options.keep_alpha and picture.transparent:
-                    images.check_target(item.format, item.info.width, item.info.height, True, options.save)
+                    images.check_target(item.format, 1, 1, True, options.save)
                 yield picture
                 count += 1
     except UsageError as error:
@@ -59,13 +60,14 @@ def write_item(pictures: Iterable[images.Picture], item: Item, options: RunOptio
 
     Raises WriteError, and whatever `pictures` raises; then the target is as it was.
     """
+    save = replace(options.save, provenance=options.provenance(item))
     if item.frames > 1 and item.target is not None:
-        return images.save_frames(pictures, item.target, options.save)
+        return images.save_frames(pictures, item.target, save)
     picture = next(iter(pictures))
     if item.target is not None:
-        return images.save(picture, item.target, options.save)
+        return images.save(picture, item.target, save)
     notes: list[str] = []
-    content = images.encode(picture, item.format, options.save, notes)
+    content = images.encode(picture, item.format, save, notes)
     try:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()

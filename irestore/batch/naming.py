@@ -3,16 +3,26 @@
 import os
 import re
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import NamedTuple
 
+from irestore.batch.chain import Size
 from irestore.errors import UsageError
 from irestore.images import format_of
+from irestore.tasks import TASKS
 
 STDOUT = "-"
 FIELDS = ("stem", "inext", "parent", "ext", "task", "model", "scale")
 WIDEST = 255  # no file name is longer
+
+
+class Seen(NamedTuple):
+    """What names may depend on that is known only once the input is read."""
+
+    suffix: str  # used where the input's own says nothing: `.heic`, none at all, `.gif`, which may be an animation
+    model: str
 
 
 @dataclass(frozen=True)
@@ -20,38 +30,43 @@ class Naming:
     """The rule that gives every input its target: in `folder`, or, if that is None, beside the input."""
 
     template: str
-    values: Mapping[str, str]  # of task, model, scale
+    values: Mapping[str, str]  # of task, scale
     folder: Path | None = None
     file: Path | None = None  # the one target, whatever the input
     suffix: str | None = None  # of --format; None: the input's own, where that format can be written
     to_stdout: bool = False
 
-    def target(self, path: Path, below: PurePath, default_suffix: str | None) -> Path | None:
-        """The target of an input. None: standard output, or it depends on what is in the input, see `default_suffix`.
-
-        `default_suffix` is used where the input's own suffix says nothing: `.heic`, none at all, or `.gif`, which may
-        be a still picture or an animation.
-        """
+    def target(self, path: Path, below: PurePath, seen: Seen | None = None) -> Path | None:
+        """The target of an input. None: standard output, or it depends on what is in the input, which is not `seen`."""
         if self.file is not None or self.to_stdout:
             return self.file
+        if seen is None and "{model" in self.template:
+            return None
         own = format_of(path)
         if self.suffix is not None:
             suffix = path.suffix if own == format_of(f"x{self.suffix}") else self.suffix
         elif own not in (None, "gif"):
             suffix = path.suffix
-        elif default_suffix is not None:
-            suffix = default_suffix
+        elif seen is not None:
+            suffix = seen.suffix
         else:
             return None
         parent = os.path.basename(os.path.dirname(os.path.abspath(path)))  # noqa: PTH100, PTH119, PTH120 a hot loop
-        own_values = {"stem": path.stem, "inext": path.suffix.removeprefix("."), "parent": parent}
-        name = self.template.format(ext=suffix, **own_values, **self.values)
+        own_values = {"stem": path.stem, "inext": path.suffix.removeprefix("."), "parent": parent, "ext": suffix}
+        name = self.template.format(model=name_safe(seen.model) if seen else "", **own_values, **self.values)
         return (path.parent if self.folder is None else self.folder / below) / name
 
 
-def default_template(scale: int) -> str:
-    """`photo_x4.png` for a larger picture, `photo_denoise.png` for one of the same size."""
-    return "{stem}_x{scale}{ext}" if scale > 1 else "{stem}_{task}{ext}"
+def default_template(tasks: Sequence[str], size: Size) -> str:
+    """What the tasks one by one would end in: `photo_x4.png`, `photo_denoise.png`, `photo_dejpeg_w3840.png`."""
+    *first, last = tasks
+    told = last if not TASKS[last].enlarges else "{scale}" if size.factor is None else "x{scale}"
+    return "_".join(["{stem}", *first, told]) + "{ext}"
+
+
+def name_safe(name: str) -> str:
+    """The model's name without what a file name or a tag could not hold: the name of one's own file can be anything."""
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", name)
 
 
 def check_template(template: str) -> None:

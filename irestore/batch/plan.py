@@ -1,14 +1,15 @@
 """What a run will do, known and checked before anything is computed and before torch is imported."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from irestore import images
+from irestore.batch.chain import MOST, Size, Step, chain_of
 from irestore.batch.checks import check_folders, check_inputs_kept, check_space, check_targets
-from irestore.batch.inputs import SUFFIXES, Input, Item, Refused
-from irestore.batch.naming import STDOUT, Naming, check_template, default_template
+from irestore.batch.inputs import SUFFIXES, Elsewhere, Input, Item, Refused, examine
+from irestore.batch.naming import STDOUT, Naming, Seen, check_template, default_template
 from irestore.batch.report import Outcome
 from irestore.errors import ImageError, UsageError
 
@@ -20,9 +21,9 @@ MADE_BEFORE = "irestore made it"
 class Request:
     """What the user asked for, as far as files are concerned."""
 
-    task: str
-    scale: int
-    model: str
+    tasks: tuple[str, ...]  # done to each picture, one after the other
+    models: Mapping[Step, str]  # the names of those that may be used
+    size: Size
     output: str | None = None  # a folder, a file, `-`; None: beside each input
     template: str | None = None
     overwrite: bool = False
@@ -39,12 +40,17 @@ class Plan:
     settled: tuple[Outcome, ...]
 
     @property
-    def pixels(self) -> int:
-        """Pixels to be read."""
-        return sum(item.pixels for item in self.items)
+    def work(self) -> int:
+        """Pixels that networks are given."""
+        return sum(item.work for item in self.items)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What networks are needed for, each once."""
+        return tuple(dict.fromkeys(step for item in self.items for step in item.chain.steps))
 
 
-def plan(request: Request, found: Iterable[Input | Refused], *, dry: bool = False) -> Plan:
+def plan(request: Request, found: Iterable[Input | Refused | Elsewhere], *, dry: bool = False) -> Plan:
     """Plan what to make of what was found. A picture that cannot be made is settled as failed, by name.
 
     Raises UsageError, naming the files, when two outputs are one file, when an output is an input, or when the naming
@@ -53,11 +59,16 @@ def plan(request: Request, found: Iterable[Input | Refused], *, dry: bool = Fals
     found = list(found)
     inputs = [each for each in found if isinstance(each, Input)]
     naming = _naming(request, inputs, several=len(found) > 1)
-    planned = [(each, _planned(request, naming, each)) for each in found]
+    planned = [(each, _planned(request, naming, each)) for each in found if not isinstance(each, Elsewhere)]
     items = [result for _, result in planned if isinstance(result, Item)]
     settled = [result for _, result in planned if isinstance(result, Outcome)]
     check_targets((each, result.target) for each, result in planned if isinstance(each, Input) and result.target)
-    own = {outcome.input for outcome in settled if outcome.reason == MADE_BEFORE}
+    # Of other shards only what lies in the place of a result is looked at.
+    elsewhere = {os.path.abspath(each.path) for each in found if isinstance(each, Elsewhere)}  # noqa: PTH100 as above
+    met = [examine(i.target) for i in items if elsewhere and i.target and os.path.abspath(i.target) in elsewhere]  # noqa: PTH100
+    inputs += [each for each in met if isinstance(each, Input)]
+    known = [*settled, *(_planned(request, naming, each) for each in met)]
+    own = {each.input for each in known if isinstance(each, Outcome) and each.reason == MADE_BEFORE}
     check_inputs_kept(items, [each for each in inputs if each.path not in own])
     unwritable = check_folders(items, dry=dry)
     possible: list[Item] = []
@@ -66,15 +77,15 @@ def plan(request: Request, found: Iterable[Input | Refused], *, dry: bool = Fals
             settled.append(Outcome("failed", item.input.path, item.target, unwritable[item.target.parent]))
         else:
             possible.append(item)
-    check_space(possible, request.scale)
+    check_space(possible)
     return Plan(tuple(possible), tuple(settled))
 
 
 def _naming(request: Request, inputs: Sequence[Input], *, several: bool) -> Naming:
     """The rule that names the outputs. Raises UsageError for one that cannot work with these inputs."""
-    template = request.template or default_template(request.scale)
+    template = request.template or default_template(request.tasks, request.size)
     check_template(template)
-    values = {"task": request.task, "model": request.model, "scale": str(request.scale)}
+    values = {"task": "_".join(request.tasks), "scale": request.size.label}
     suffix = None if request.save.format == "auto" else images.FORMATS[request.save.format].suffixes[0]
     output = request.output
     if output is None:
@@ -99,29 +110,34 @@ def _planned(request: Request, naming: Naming, found: Input | Refused) -> Item |
     path = found.path
     if isinstance(found, Refused):
         return Outcome("failed", path, None, found.reason)
-    target = naming.target(path, found.below, None)
+    target = naming.target(path, found.below)
     if target is not None and not request.overwrite and os.path.lexists(target):
         return Outcome("skipped", path, target, EXISTS)
     try:
         info = images.probe(found.stream(), request.load)
     except ImageError as error:
         return Outcome("failed", path, target, str(error))
-    if not (found.alone or request.include_restored) and _made_before(info, request.task):
+    if not (found.alone or request.include_restored) and _made_before(info, request.tasks):
         return Outcome("skipped", path, None, MADE_BEFORE)
     frames = info.frames if request.load.frames == "all" else 1
     default = images.default_format(info.format, frames)
+    chain = chain_of(request.tasks, request.models, request.size, info.height, info.width)
+    model = "+".join(request.models[step] for step in chain.steps)
     if target is None:
-        target = naming.target(path, found.below, images.FORMATS[default].suffixes[0])
+        target = naming.target(path, found.below, Seen(images.FORMATS[default].suffixes[0], model))
         if target is not None and not request.overwrite and os.path.lexists(target):
             return Outcome("skipped", path, target, EXISTS)
-    item = Item(found, target, _format(target, request.save, default), info, frames)
+    item = Item(found, target, _format(target, request.save, default), info, frames, chain, model)
     reason = _impossible(request, item)
     return item if reason is None else Outcome("failed", path, target, f"{path}: {reason}")
 
 
 def _impossible(request: Request, item: Item) -> str | None:
     """Why the picture cannot be made, None if it can."""
-    info, scale = item.info, request.scale
+    info, (height, width) = item.info, item.chain.size
+    factor = request.size.factor_of(info.height, info.width)
+    if factor > MOST:
+        return f"would have to grow {factor:.3g} times for the size wanted; {MOST} times is the most"
     if info.frames > 1 and request.load.frames == "error":
         return f"has {info.frames} frames or pages; --frames first takes the first, --frames all takes all"
     if item.frames > 1 and item.target is None:
@@ -129,7 +145,7 @@ def _impossible(request: Request, item: Item) -> str | None:
     if item.frames > 1 and not images.FORMATS[item.format].frames:
         return f"{item.format} holds one frame, this has {item.frames}; choose --frames first, or gif, webp, png"
     try:
-        images.check_target(item.format, info.width * scale, info.height * scale, False, request.save)
+        images.check_target(item.format, width, height, False, request.save)
     except UsageError as error:
         return str(error)
     return None
@@ -145,6 +161,6 @@ def _format(target: Path | None, save: images.SaveOptions, default: str) -> str:
     return images.target_format(target, save)
 
 
-def _made_before(info: images.Info, task: str) -> bool:
-    """Whether irestore wrote this picture as the result of the same task."""
-    return info.provenance is not None and f"task={task}" in info.provenance.split()
+def _made_before(info: images.Info, tasks: Sequence[str]) -> bool:
+    """Whether irestore wrote this picture as the result of one of these tasks."""
+    return info.provenance is not None and not {f"task={task}" for task in tasks}.isdisjoint(info.provenance.split())

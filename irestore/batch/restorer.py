@@ -1,100 +1,133 @@
-"""A loaded network applied to pictures, and who may compute at the same time."""
+"""Loaded networks applied to pictures."""
 
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from os import cpu_count
 from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from irestore import images
-from irestore.batch.inputs import Item
+from irestore.batch.chain import Step, stages
 from irestore.errors import OutOfMemoryError
+from irestore.images.picture import Plane
+from irestore.images.samples import one_channel
 from irestore.models.network import Network
-from irestore.runner import Settings, budget, cost, pad, restore
-from irestore.tiling import is_out_of_memory
+from irestore.runner import Cost, Settings, budget, cost, pad, restore
+from irestore.tiling import is_out_of_memory, round_up
 
 AlphaMode = Literal["resize", "restore", "drop"]
 Progress = Callable[[float], None]
+Steps = Sequence[Step] | None  # None: all that there are networks for
 LARGEST_BATCH = 16  # pictures; beyond that, or beyond so many pixels, a GPU gains nothing
 BATCH_PIXELS = 2**20
 MOST_BESIDE = 8  # pictures computed side by side on a CPU; more would wait for each other in Python
 SMALL = 2**18  # pixels; a larger picture keeps all threads of a CPU busy by itself
 
 
-class Restorer:
-    """A model with its settings. Small pictures may be computed side by side on a CPU, a thread each.
+class Loaded:
+    """One network with its settings, among them the tile, which becomes smaller where it has not fitted."""
 
-    Which they are depends on their size alone, since the number of threads that compute a picture can move its last
-    bit. `strength` below 1 blends the result with the input, for models of scale 1.
-    """
-
-    def __init__(
-        self, model: Network, name: str, settings: Settings, *, alpha: AlphaMode = "resize", strength: float = 1.0
-    ) -> None:
-        self.name = name
-        self.scale = model.scale
-        self.device = model.device
-        self._model = model
-        self._settings = settings
-        self._alpha: AlphaMode = alpha
-        self._strength = strength
-        self._planes = 3 if model.in_chans == 1 else 1  # pictures that the network sees of one of ours
-        self._threads = torch.get_num_threads() if self.device.type == "cpu" else 1
-        self._beside = self._threads // -(-self._threads // MOST_BESIDE)
-        self._door, self._permits = threading.Lock(), threading.Semaphore(self._beside)
-        # Threads that read or write meanwhile: to compute takes a CPU about five times as long, but a GPU less time.
-        spare = max(2, self._beside // 2) if self.device.type == "cpu" else 2 + min(8, cpu_count() or 1)
-        self.workers = self._beside + spare
-        self.large_pictures = 1 + spare  # in memory at once, of those that are computed alone
-
-    def side_by_side(self, height: int, width: int) -> int:
-        """How many pictures of that size may be computed at the same time, each in a thread of its own."""
-        height, width = self.padded(height, width)
-        if self._beside == 1 or height * width > SMALL:
-            return 1
-        planned = cost(self._model, height, width, self._settings, batch=self._planes)
-        all_bytes = self.workers * planned.bytes
-        fit = planned.storage == "device" and all_bytes <= budget(self.device, self._settings)
-        return self._beside if fit else 1
-
-    @contextmanager
-    def turn(self, side_by_side: int) -> Iterator[None]:
-        """Wait until this thread may compute, as one of so many at once, with its part of the CPU's threads."""
-        permits = self._beside // side_by_side
-        with self._door:  # so that none overtakes one that waits for all permits
-            for _ in range(permits):
-                self._permits.acquire()
-        try:
-            if self.device.type == "cpu":
-                torch.get_num_threads()  # once asked, a thread keeps the number that is set below as its own
-                torch.set_num_threads(self._threads // side_by_side)
-            yield
-        finally:
-            self._permits.release(permits)
+    def __init__(self, network: Network, settings: Settings) -> None:
+        self.network = network
+        self.parameters = sum(each.numel() for each in network.parameters())
+        self.settings = settings
+        self._planes = 3 if network.in_chans == 1 else 1  # pictures that the network sees of one of ours
 
     def padded(self, height: int, width: int) -> tuple[int, int]:
         """The size in whole windows. Pictures of one padded size can be restored at once."""
-        window = self._model.window
-        return -(-height // window) * window, -(-width // window) * window
+        return round_up(height, self.network.window), round_up(width, self.network.window)
 
-    def batch_size(self, height: int, width: int) -> int:
-        """How many pictures of that size to restore at once: as many as a GPU holds untiled, one elsewhere."""
-        if self.device.type != "cuda":
+    def cost(self, height: int, width: int, batch: int = 1) -> Cost:
+        """What so many pictures of that size take."""
+        return cost(self.network, height, width, self.settings, batch=batch * self._planes)
+
+    def __call__(self, planes: Sequence[Plane], strength: float = 1, progress: Progress | None = None) -> list[Plane]:
+        """Arrays (H, W, 3) of one padded size -> arrays (H * scale, W * scale, 3); `strength` as of `Restorer`."""
+        tensors = [torch.from_numpy(each).permute(2, 0, 1)[None] for each in planes]  # (1, 3, H, W)
+        if len(tensors) > 1:  # padded here as `restore` would, so that they fit together
+            tensors = [pad(each, self.network.window) for each in tensors]
+        image = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
+        result = self._compute(image, progress)
+        if strength < 1:
+            result = torch.lerp(image, result, strength)
+        scale = self.network.scale
+        sizes = (plane.shape[:2] for plane in planes)
+        cut = [each[:, : h * scale, : w * scale] for each, (h, w) in zip(result, sizes, strict=True)]
+        return [each.permute(1, 2, 0).contiguous().numpy() for each in cut]
+
+    def _compute(self, image: torch.Tensor, progress: Progress | None) -> torch.Tensor:
+        """As `restore`, for networks of one channel too, which take each colour as a picture of its own."""
+        if self.network.in_chans == 1 and image.shape[1] == 3:
+            planes = self._compute(image.reshape(-1, 1, *image.shape[2:]), progress)
+            return planes.reshape(-1, 3, *planes.shape[2:])
+        return restore(self.network, image, self.settings, progress, shrunk=self._remember)
+
+    def _remember(self, tile: int) -> None:
+        """Begin the next picture with a tile that has fitted into memory."""
+        before = self.settings.tile
+        self.settings = replace(self.settings, tile=min(before, tile) if isinstance(before, int) else tile)
+
+
+class Restorer:
+    """Networks with their settings. Small pictures may be computed side by side on a CPU, a thread each.
+
+    Which they are depends on their size alone, since the number of threads that compute a picture can move its last
+    bit. A picture goes through the networks of some steps one after the other, by default through all. `strength`
+    below 1 blends what the last one gives with what it was given, for networks of scale 1.
+    """
+
+    def __init__(
+        self, networks: Mapping[Step, Network], settings: Settings, *, alpha: AlphaMode = "resize", strength: float = 1
+    ) -> None:
+        self.device = next((network.device for network in networks.values()), torch.device("cpu"))
+        self._loaded = {step: Loaded(network, settings) for step, network in networks.items()}
+        self._alpha: AlphaMode = alpha
+        self._strength = strength
+        self._threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        self.beside = self._threads // -(-self._threads // MOST_BESIDE)
+        # Threads that read or write meanwhile: to compute takes a CPU about five times as long, but a GPU less time.
+        spare = max(2, self.beside // 2) if self.device.type == "cpu" else 2 + min(8, cpu_count() or 1)
+        self.workers = self.beside + spare
+        self.large_pictures = 1 + spare  # in memory at once, of those that are computed alone
+
+    def side_by_side(self, height: int, width: int, steps: Steps = None) -> int:
+        """How many pictures of that size may be computed at the same time, each in a thread of its own."""
+        if self.beside == 1 or height * width > SMALL:
             return 1
-        count = LARGEST_BATCH
-        while count > 1:
-            planned = cost(self._model, height, width, self._settings, batch=count * self._planes)
-            untiled = planned.storage == "device" and planned.tile in (None, self.padded(height, width))
-            if untiled and count * height * width <= BATCH_PIXELS:
-                break
-            count //= 2
+        for loaded, tall, wide in self._stages(height, width, steps):
+            planned = loaded.cost(tall, wide)
+            all_bytes = self.workers * planned.bytes
+            fit = planned.storage == "device" and all_bytes <= budget(self.device, loaded.settings)
+            if not fit or tall * wide > SMALL:
+                return 1
+        return self.beside
+
+    def share_threads(self, side_by_side: int) -> None:
+        """Give this thread, as one of so many that compute at once, its part of the CPU's threads."""
+        if self.device.type == "cpu":
+            torch.get_num_threads()  # once asked, a thread keeps the number that is set below as its own
+            torch.set_num_threads(self._threads // side_by_side)
+
+    def padded(self, height: int, width: int, steps: Steps = None) -> tuple[tuple[int, int], ...]:
+        """The sizes that the networks compute. Pictures for which they are the same can be restored at once."""
+        return tuple((tall, wide) for _, tall, wide in self._stages(height, width, steps))
+
+    def _stages(self, height: int, width: int, steps: Steps) -> Iterator[tuple[Loaded, int, int]]:
+        for step, tall, wide in stages(tuple(self._loaded) if steps is None else steps, height, width):
+            yield self._loaded[step], *self._loaded[step].padded(tall, wide)
+
+    def batch_size(self, height: int, width: int, steps: Steps = None) -> int:
+        """How many pictures of that size to restore at once: as many as a GPU holds untiled, one elsewhere."""
+        count = LARGEST_BATCH if self.device.type == "cuda" else 1
+        for loaded, tall, wide in self._stages(height, width, steps):
+            while count > 1:
+                planned = loaded.cost(tall, wide, count)
+                untiled = planned.storage == "device" and planned.tile in (None, (tall, wide))
+                if untiled and count * tall * wide <= BATCH_PIXELS:
+                    break
+                count //= 2
         return count
 
     def peak_bytes(self) -> int:
@@ -108,72 +141,53 @@ class Restorer:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
 
-    def __call__(self, pictures: Sequence[images.Picture], progress: Progress) -> list[images.Picture]:
-        """Pictures of one padded size -> pictures of `scale` times their sizes, each as if it had been alone.
+    def __call__(
+        self, pictures: Sequence[images.Picture], progress: Progress, steps: Steps = None
+    ) -> list[images.Picture]:
+        """Pictures of the same `padded` sizes -> what the networks make of them, each as if it had been alone.
 
         `progress` gets the fraction done, rising. Raises RestoreError; NonFiniteError where even float32 gives NaN or
         infinity.
         """
+        height, width = pictures[0].height, pictures[0].width
+        chain = [(each, each.parameters * tall * wide) for each, tall, wide in self._stages(height, width, steps)]
+        done, total = 0, sum(work for _, work in chain)
+
+        def told(share: float) -> None:
+            progress((done + share * work) / total)
+
+        restored = list(pictures)
+        if self._alpha == "drop":
+            restored = [replace(images.fill_transparent(picture), alpha=None) for picture in pictures]
         try:
-            filled = [images.fill_transparent(picture) for picture in pictures]
-            pixels = self._restored([picture.pixels for picture in filled], progress)
-            return [
-                picture.replaced(restored, self._alpha_of(picture))
-                for picture, restored in zip(filled, pixels, strict=True)
-            ]
+            for number, (loaded, work) in enumerate(chain, 1):
+                strength = self._strength if number == len(chain) else 1
+                restored = self._through(loaded, restored, strength, told)
+                done += work
         except RuntimeError as error:  # before or after the network: what it meets there itself it tells
             if not is_out_of_memory(error):
                 raise
             raise OutOfMemoryError("its result does not fit into memory: close other programs") from error
-
-    def _restored(self, planes: Sequence[NDArray[np.float32]], progress: Progress) -> list[NDArray[np.float32]]:
-        """Arrays (H, W, 3) of one padded size -> arrays (H * scale, W * scale, 3)."""
-        tensors = [torch.from_numpy(each).permute(2, 0, 1)[None] for each in planes]  # (1, 3, H, W)
-        if len(tensors) > 1:  # padded here as `restore` would, so that they fit together
-            tensors = [pad(each, self._model.window) for each in tensors]
-        image = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
-        result = self._compute(image, progress)
-        if self._strength < 1:
-            result = torch.lerp(image, result, self._strength)
-        scale = self.scale
-        sizes = (plane.shape[:2] for plane in planes)
-        cut = [each[:, : h * scale, : w * scale] for each, (h, w) in zip(result, sizes, strict=True)]
-        return [each.permute(1, 2, 0).contiguous().numpy() for each in cut]
-
-    def _compute(self, image: torch.Tensor, progress: Progress) -> torch.Tensor:
-        """As `restore`, for networks of one channel too, which take each colour as a picture of its own."""
-        if self._model.in_chans == 1 and image.shape[1] == 3:
-            planes = self._compute(image.reshape(-1, 1, *image.shape[2:]), progress)
-            return planes.reshape(-1, 3, *planes.shape[2:])
-        return restore(self._model, image, self._settings, progress, shrunk=self._remember)
-
-    def _remember(self, tile: int) -> None:
-        """Begin the next picture with a tile that has fitted into memory."""
-        before = self._settings.tile
-        self._settings = replace(self._settings, tile=min(before, tile) if isinstance(before, int) else tile)
-
-    def _alpha_of(self, picture: images.Picture) -> NDArray[np.float32] | None:
-        if picture.alpha is None or self._alpha == "drop":
-            return None
-        if self._alpha == "resize":
-            return images.resize_alpha(picture.alpha, self.scale)
-        plane = picture.alpha[..., None].repeat(3, axis=2)
-        restored: NDArray[np.float32] = self._restored([plane], lambda _: None)[0].mean(axis=2)
         return restored
 
+    def _through(
+        self, loaded: Loaded, pictures: Sequence[images.Picture], strength: float, progress: Progress
+    ) -> list[images.Picture]:
+        """Pictures of one padded size, by one network."""
+        filled = [images.fill_transparent(picture) for picture in pictures]
+        planes = [
+            one_channel(each.pixels)[..., None].repeat(3, axis=2) if each.grey else each.pixels for each in filled
+        ]
+        pixels = loaded(planes, strength, progress)
+        return [
+            picture.replaced(restored, self._alpha_of(loaded, picture))
+            for picture, restored in zip(filled, pixels, strict=True)
+        ]
 
-def batches(items: Sequence[Item], restorer: Restorer) -> list[list[int]]:
-    """The numbers of the items that are computed at once: each alone, but for stills of one padded size on a GPU."""
-    done: list[list[int]] = []
-    growing: dict[tuple[int, ...], list[int]] = {}
-    batch_size = cache(restorer.batch_size)
-    for number, item in enumerate(items):
-        height, width = item.info.height, item.info.width
-        size = restorer.padded(height, width) if item.frames == 1 else (number,)
-        batch = growing.setdefault(size, [])
-        if not batch:
-            done.append(batch)
-        batch.append(number)
-        if item.frames > 1 or len(batch) == batch_size(*restorer.padded(height, width)):
-            del growing[size]
-    return done
+    def _alpha_of(self, loaded: Loaded, picture: images.Picture) -> Plane | None:
+        if picture.alpha is None:
+            return None
+        if self._alpha == "resize":
+            scale = loaded.network.scale
+            return images.resize_alpha(picture.alpha, picture.height * scale, picture.width * scale)
+        return loaded([picture.alpha[..., None].repeat(3, axis=2)])[0].mean(axis=2)

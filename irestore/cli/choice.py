@@ -35,17 +35,22 @@ def candidates(model: Model, computing: Computing, task: str, scale: str | None)
     return weights.bundled_first(found) if needs_choice and computing.on_cpu() else found
 
 
-def obtain(model: Model, wanted: Sequence[weights.Entry], *, quiet: bool = False) -> weights.Found:
-    """The model to use and its verified file. Says which one a CPU takes, and what is downloaded; and, even if `quiet`,
-    that another one takes the place of the first choice. Raises ModelError.
-    """
+def explain(wanted: Sequence[weights.Entry], *, quiet: bool) -> None:
+    """Say which model a CPU takes, where that is not the best."""
     first = wanted[0]
     best = next((entry for entry in wanted if not entry.bundled), first)
-    if quiet:
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    elif first.bundled and best.cpu_seconds and first.cpu_seconds:
+    if not quiet and first.bundled and best.cpu_seconds and first.cpu_seconds:
         times = f"about {best.cpu_seconds / first.cpu_seconds:.0f} times as long"
         _say(f"{first.name} is used on a CPU, where {best.name} takes {times}; -m best takes that one")
+
+
+def obtain(model: Model, wanted: Sequence[weights.Entry], *, quiet: bool = False) -> weights.Found:
+    """The model to use and its verified file. Says what is downloaded, and, even if `quiet`, that another model takes
+    the place of the first choice. Raises ModelError.
+    """
+    first = wanted[0]
+    if quiet:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     elif weights.will_download(first, offline=model.offline, model_dir=model.model_dir):
         place = f"{urlsplit(hub.endpoint()).netloc} ({first.repo})"
         _say(

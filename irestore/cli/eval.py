@@ -69,6 +69,7 @@ def _evaluate(**values: Any) -> None:
     wanted = candidates(model, computing, chosen.task, chosen.scale)
 
     from irestore import evaluate, weights
+    from irestore.batch.chain import Step
     from irestore.batch.restorer import Restorer
     from irestore.cli.job import check_fits
 
@@ -76,8 +77,9 @@ def _evaluate(**values: Any) -> None:
     couples = evaluate.couples(trial, chosen.hr, chosen.lr)[: chosen.limit]  # before anything is downloaded
     entry, path, _ = obtain(model, wanted)
     trial = replace(trial, scale=check_fits(entry, chosen.task, chosen.scale).scale)
-    network = weights.read(entry, path, computing.begin())
-    rows = evaluate.measure_all(trial, couples, Restorer(network, entry.name, computing.settings()))
+    network = weights.read(entry, path, computing.begin()[0])
+    restorer = Restorer({Step(trial.task, trial.scale): network}, computing.settings())
+    rows = evaluate.measure_all(trial, couples, restorer)
     print(f"irestore: {one_line(entry.name)}: PSNR in dB and SSIM, on {trial.compares}", file=sys.stderr)
     if chosen.json:
         *pictures, mean = (

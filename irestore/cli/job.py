@@ -1,23 +1,21 @@
 """One call of a task: what was found -> the model -> the plan -> the run -> the exit code."""
 
-import re
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import click
-
 import irestore
 from irestore import images, weights
-from irestore.batch import ranks as distributed
+from irestore.batch.chain import Size, Step
 from irestore.batch.inputs import STDIN, find, read_list
-from irestore.batch.naming import STDOUT
+from irestore.batch.naming import STDOUT, name_safe
 from irestore.batch.plan import EXISTS, MADE_BEFORE, Plan, Request, plan
 from irestore.batch.report import Report
-from irestore.cli.choice import candidates, obtain
+from irestore.cli.choice import candidates, explain, obtain
 from irestore.cli.dryrun import show
-from irestore.cli.options import Options
+from irestore.cli.options import DEFAULT_SCALE, Model, Options
 from irestore.errors import IrestoreError, UsageError
 from irestore.tasks import TASKS
 from irestore.weights.paths import sha256
@@ -25,56 +23,23 @@ from irestore.weights.paths import sha256
 
 @dataclass(frozen=True)
 class Job:
-    """What rank 0 decides for all: the pictures and the model."""
+    """What is to be done: the pictures, the tasks in their order, and the model for each step that a picture needs."""
 
     plan: Plan
-    entry: weights.Entry
-    path: Path | None  # of the weights on the host of rank 0; None where nothing is to be computed
+    tasks: tuple[str, ...]
+    entries: Mapping[Step, weights.Entry]
+    paths: Mapping[Step, Path]  # of their weights; none where nothing is to be computed
 
 
-def restore_files(options: Options, arguments: Sequence[str]) -> int:
-    """Carry out a task and return the exit code. Raises IrestoreError for what concerns the run as a whole.
-
-    `arguments` is the whole command line, for `--device cuda:all`, which runs it once a GPU.
-    """
-    ranks = distributed.ranks()
-    if options.computing.device == "cuda:all" and ranks.size == 1 and not options.files.dry_run:
-        import torch
-
-        count = torch.cuda.device_count()
-        if count == 0:
-            raise UsageError("--device cuda:all: this machine has no CUDA device; use --device auto")
-        if count > 1:
-            return distributed.launch(arguments, count)
-    try:
-        ranks.join()
-        job = _shared(options, ranks)
-        if not options.files.dry_run:
-            return _run(options, job, ranks)
-        if ranks.rank > 0:
-            return 0
-        show(job.plan, job.entry, options)
-        report = Report(verbosity=options.messages.verbosity, progress=False)
-        _report_settled(job.plan, options, report)
-        return report.totals.exit_code
-    finally:
-        ranks.leave()
-
-
-def _shared(options: Options, ranks: distributed.Ranks) -> Job:
-    """The job, decided by rank 0. Its error is raised on every rank, but told by rank 0 only."""
-    if ranks.rank > 0:
-        try:
-            return ranks.broadcast(None)
-        except IrestoreError as error:
-            raise click.exceptions.Exit(error.exit_code) from error
-    try:
-        job = prepare(options)
-    except IrestoreError as error:
-        if ranks.size > 1:
-            ranks.broadcast(error)
-        raise
-    return ranks.broadcast(job)
+def restore_files(options: Options) -> int:
+    """Carry out a task and return the exit code. Raises IrestoreError for what concerns the run as a whole."""
+    job = prepare(options)
+    if not options.files.dry_run:
+        return _run(options, job)
+    show(job.plan, job.entries, options)
+    report = Report(verbosity=options.messages.verbosity, progress=False)
+    _report_settled(job.plan, options, report)
+    return report.totals.exit_code
 
 
 def prepare(options: Options) -> Job:
@@ -83,20 +48,19 @@ def prepare(options: Options) -> Job:
     Raises UsageError for what cannot be meant, ModelError for a model that cannot be had.
     """
     files, model = options.files, options.model
+    _check_alone()
     _check_streams(options)
     if not files.inputs and files.files_from is None:
         raise UsageError(f"no pictures to restore; name files or folders, as in: irestore {options.task} photos/*.png")
     listed = read_list(files.files_from) if files.files_from is not None else []
-    wanted = candidates(model, options.computing, options.task, options.scale)
-    # Before the plan where only the file itself tells the scale, or where what is used depends on what is here.
-    early = not wanted[0].scale or (files.dry_run and (model.offline or wanted[0].bundled))
-    obtained = obtain(model, wanted, quiet=options.messages.quiet) if early else None
-    entry = check_fits(obtained.entry if obtained else wanted[0], options.task, options.scale)
-    found = list(find([*files.inputs, *listed], recursive=files.recursive, listed=files.files_from is not None))
+    wanted = _candidates(options)
+    *_, last = wanted
+    inputs, is_listed = [*files.inputs, *listed], files.files_from is not None
+    found = list(find(inputs, recursive=files.recursive, listed=is_listed, shard=files.shard))
     request = Request(
-        task=options.task,
-        scale=entry.scale,
-        model=name_safe(entry.name),
+        tasks=tuple(dict.fromkeys(step.task for step in wanted)),
+        models={step: entries[0].name for step, entries in wanted.items()},
+        size=options.size or Size(factor=last.scale if _is_named(model) else DEFAULT_SCALE),
         output=files.output,
         template=files.name,
         overwrite=files.overwrite,
@@ -105,12 +69,47 @@ def prepare(options: Options) -> Job:
         save=options.pictures.save(),
     )
     planned = plan(request, found, dry=files.dry_run)
-    if not planned.items or files.dry_run:
-        return Job(planned, entry, None)
-    obtained = obtained or obtain(model, wanted, quiet=options.messages.quiet)
-    if obtained.entry.name != entry.name and "{model" in (files.name or ""):
-        planned = plan(replace(request, model=name_safe(obtained.entry.name)), found)
-    return Job(planned, obtained.entry, obtained.path)
+    for step in planned.steps:
+        explain(wanted[step], quiet=options.messages.quiet)
+    if files.dry_run and not model.offline:
+        return Job(planned, request.tasks, {step: wanted[step][0] for step in planned.steps}, {})
+    obtained = {step: obtain(model, wanted[step], quiet=options.messages.quiet) for step in planned.steps}
+    names = {step: each.entry.name for step, each in obtained.items()}
+    if not names.items() <= request.models.items():  # others had to take their place
+        planned = plan(replace(request, models={**request.models, **names}), found, dry=files.dry_run)
+    entries, paths = ({step: each[part] for step, each in obtained.items()} for part in (0, 1))
+    return Job(planned, request.tasks, entries, paths)
+
+
+def _candidates(options: Options) -> dict[Step, tuple[weights.Entry, ...]]:
+    """For each step that a picture may need, in order, the models that may take it, best first.
+
+    Raises UsageError, and UnknownModelError.
+    """
+    model, computing, wanted = options.model, options.computing, {}
+    for first in options.first:
+        named = None if first in TASKS else weights.find(first, weights.entries(model.manifest))
+        step = Step(named.task if named else first, 1)
+        if TASKS[step.task].enlarges:
+            raise UsageError(
+                f"--first {first}: enlarges, so it comes last: irestore {step.task} --first {options.task}"
+            )
+        if step in wanted or step.task == options.task:
+            raise UsageError(f"--first {first}: {step.task} is to be done already; leave it out")
+        other = replace(model, model=named and named.name, weights=None, architecture=None, config=())
+        wanted[step] = candidates(other, computing, step.task, None)
+    if TASKS[options.task].enlarges and not _is_named(model):
+        each = {scale: candidates(model, computing, options.task, str(scale)) for scale in (2, 3, 4)}
+        return wanted | {Step(options.task, scale): found for scale, found in each.items()}
+    own = candidates(model, computing, options.task, None)
+    if not own[0].scale:  # which only the file itself tells
+        own = (obtain(model, own, quiet=options.messages.quiet).entry,)
+    return wanted | {Step(options.task, check_fits(own[0], options.task, None).scale): own}
+
+
+def _is_named(model: Model) -> bool:
+    """Whether the options say which model it is, which then does all the enlarging."""
+    return (model.weights or model.model) not in (None, *weights.CHOICES)
 
 
 def check_fits(entry: weights.Entry, task: str, scale: str | None) -> weights.Entry:
@@ -123,75 +122,72 @@ def check_fits(entry: weights.Entry, task: str, scale: str | None) -> weights.En
     return entry
 
 
-def name_safe(name: str) -> str:
-    """The model's name without what a file name or a tag could not hold: the name of one's own file can be anything."""
-    return re.sub(r"[^A-Za-z0-9._+-]", "_", name)
-
-
-def _run(options: Options, job: Job, ranks: distributed.Ranks) -> int:
+def _run(options: Options, job: Job) -> int:
     """Report what the plan settled, restore the rest, and tell how it went."""
     messages = options.messages
     report = Report(
-        total_pixels=job.plan.pixels,
+        total_pixels=job.plan.work,
         verbosity=messages.verbosity,
         records=sys.stdout if messages.json else None,
-        progress=not messages.no_progress and ranks.rank == 0,
-        over_ranks=ranks.advanced if ranks.size > 1 else None,
+        progress=not messages.no_progress,
     )
-    if ranks.rank == 0:
-        _report_settled(job.plan, options, report)
-    failed = any(outcome.status == "failed" for outcome in job.plan.settled)  # on all ranks
-    stop: BaseException | None = None
+    _report_settled(job.plan, options, report)
+    totals, stop = report.totals, None
     try:
-        if job.plan.items and not (options.files.fail_fast and failed):
-            _restore(options, job, ranks, report)
+        if job.plan.items and not (options.files.fail_fast and totals.failed):
+            _restore(options, job, report)
     except (IrestoreError, OSError, KeyboardInterrupt) as error:
         stop = error
     report.close()
-    interrupted = isinstance(stop, KeyboardInterrupt)
-    totals = report.totals if interrupted else ranks.merged(report.totals)
-    worked = stop is None or totals.done or interrupted  # else the error says it all
-    if not messages.quiet and worked and (ranks.rank == 0 or stop is not None):
+    worked = stop is None or totals.done or isinstance(stop, KeyboardInterrupt)  # else the error says it all
+    if not messages.quiet and worked:
         report.say(f"irestore: {totals.summary()}")
         if stop is not None:
             report.say("irestore: stopped before the end; what is done is kept, the same command does the rest")
     if stop is not None:
         raise stop
     if not (options.files.fail_fast and totals.failed):
-        ranks.check_complete(totals, len(job.plan.items) + len(job.plan.settled))
+        totals.check_complete(len(job.plan.items) + len(job.plan.settled))
     return totals.exit_code
 
 
-def _restore(options: Options, job: Job, ranks: distributed.Ranks, report: Report) -> None:
-    """Load the network and run the plan, or this rank's share of it. Only here torch is imported."""
+def _restore(options: Options, job: Job, report: Report) -> None:
+    """Load the networks, once a device, and run the plan. Only here torch is imported."""
+    from irestore.batch.pool import Pool
     from irestore.batch.restorer import Restorer
     from irestore.batch.run import RunOptions, run
 
-    path = job.path
-    if path is None or ranks.rank > 0:
-        path = weights.locate(job.entry, offline=options.model.offline, model_dir=options.model.model_dir)
-    device = options.computing.begin()
-    network = weights.read(job.entry, path, device)
-    settings = options.computing.settings()
-    restorer = Restorer(network, job.entry.name, settings, alpha=options.pictures.alpha, strength=options.strength)
+    devices, settings = options.computing.begin(), options.computing.settings()
+    alpha, strength = options.pictures.alpha, options.strength
+    restorers = []
+    for device in devices:
+        networks = {step: weights.read(entry, job.paths[step], device) for step, entry in job.entries.items()}
+        restorers.append(Restorer(networks, settings, alpha=alpha, strength=strength))
+    names = ", ".join(entry.name for entry in job.entries.values()) or "no network"
     if options.messages.verbose:
-        report.say(f"irestore: {job.entry.name} on {device}")
-    tag = images.provenance(irestore.__version__, name_safe(job.entry.name), job.entry.sha256 or sha256(path))
-    provenance = f"{tag} task={options.task}"
+        report.say(f"irestore: {names} on {', '.join(map(str, devices))}")
+    used = {
+        step: (name_safe(entry.name), entry.sha256 or sha256(job.paths[step])) for step, entry in job.entries.items()
+    }
     run_options = RunOptions(
         load=options.pictures.load(),
-        save=replace(options.pictures.save(), provenance=provenance, overwrite=options.files.overwrite),
+        save=replace(options.pictures.save(), overwrite=options.files.overwrite),
+        provenance=lambda item: images.provenance(
+            irestore.__version__, (used[step] for step in item.chain.steps), job.tasks
+        ),
         keep_alpha=options.pictures.alpha != "drop",
         fail_fast=options.files.fail_fast,
-        # Not by what is left to do: the same command run again must compute the rest as it would have the first time.
-        side_by_side=sum(item.frames for item in job.plan.items) + len(job.plan.settled) > 1,
+        # Not by what is left to do, nor by how small a shard is: run again, or in shards, it gives the same bytes.
+        side_by_side=options.files.shard.count > 1
+        or sum(item.frames for item in job.plan.items) + len(job.plan.settled) > 1,
     )
     report.started()
-    run(job.plan.items, restorer, report, run_options, ranks)
+    run(job.plan.items, Pool(restorers), report, run_options)
 
 
 def _report_settled(planned: Plan, options: Options, report: Report) -> None:
     """Report what was settled by the plan already."""
+    files = options.files
     for outcome in planned.settled:
         report.add(outcome)
     reasons = [outcome.reason for outcome in planned.settled]
@@ -199,8 +195,22 @@ def _report_settled(planned: Plan, options: Options, report: Report) -> None:
         report.note(f"{made} skipped, which irestore made itself; --include-restored takes them too")
     if kept := reasons.count(EXISTS):
         report.note(f"{kept} skipped, whose result exists already; --overwrite makes it again")
+    large = sum(item.chain.restored == item.chain.source for item in planned.items)
+    if large and TASKS[options.task].enlarges:
+        report.note(f"{large} as large as asked for or larger: brought to that size, not enlarged by a network")
     if not planned.items and not planned.settled:
-        report.note(f"no pictures found in {', '.join(options.files.inputs) or options.files.files_from}")
+        of_shard = f" of shard {files.shard}" if files.shard.count > 1 else ""
+        report.note(f"no pictures{of_shard} found in {', '.join(files.inputs) or files.files_from}")
+
+
+def _check_alone() -> None:
+    """Check that this is no process of several that torchrun has started. Raises UsageError."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    if "RANK" in os.environ and count != "1":
+        raise UsageError(
+            f"torchrun (WORLD_SIZE={count}): its processes would all do the same; start one without it, with "
+            "--device cuda:all for several GPUs, or one a machine, with --shard"
+        )
 
 
 def _check_streams(options: Options) -> None:
@@ -212,5 +222,7 @@ def _check_streams(options: Options) -> None:
         raise UsageError("-o - and --json both need standard output; choose one")
     if files.output == STDOUT and sys.stdout.isatty() and not files.dry_run:
         raise UsageError("-o -: standard output is a terminal; redirect it into a file or a pipe")
+    if files.shard.count > 1 and (files.output == STDOUT or STDIN in files.inputs):
+        raise UsageError("-: --shard takes its part of files, and writes files; leave it out for a pipe")
     if files.files_from == STDIN and STDIN in files.inputs:
         raise UsageError("standard input is either a picture (-) or a list (--files-from -), not both")

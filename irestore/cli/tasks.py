@@ -1,18 +1,17 @@
 """The command of a task, as `irestore.tasks` has it: `irestore sr`, `irestore denoise`, ..."""
 
+from dataclasses import dataclass, fields
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from irestore.cli.options import DEFAULT_SCALE, SECTIONS, Options, build, declared
-from irestore.cli.values import share
+from irestore.batch.chain import Size
+from irestore.cli.options import DEFAULT_SCALE, SECTIONS, Options, build, declared, option
+from irestore.cli.values import factor, fit, megapixels, pixels, share
+from irestore.errors import UsageError
 from irestore.tasks import TASKS
 
-SCALE = click.Option(
-    ["-x", "--scale"],
-    type=click.Choice(["2", "3", "4"]),
-    help=f"How many times larger.  [default: {DEFAULT_SCALE}, or what the model named is made for]",
-)
 STRENGTH = click.Option(
     ["--strength"],
     type=share,
@@ -21,6 +20,26 @@ STRENGTH = click.Option(
     metavar="0-1",
     help="How much of the restoration to take: 0 is the input, 1 all of it.",
 )
+FIRST = click.Option(
+    ["--first"],
+    multiple=True,
+    metavar="TASK|MODEL",
+    help="A task that keeps the size, done before. Repeatable.",
+)
+
+
+# fmt: off
+@dataclass(frozen=True)
+class Sizes:
+    """How large results are to be."""
+
+    scale: float | None = option("-x", type=factor, metavar="N",
+        help=f"How many times larger: 2, 1.5.  [default: {DEFAULT_SCALE} or the model's]")
+    width: int | None = option(type=pixels, metavar="N", help="So many pixels wide: enlarged enough, then reduced.")
+    height: int | None = option(type=pixels, metavar="N", help="So many pixels high.")
+    fit: tuple[int, int] | None = option(type=fit, metavar="WxH", help="As large as fits inside, as in 3840x2160.")
+    megapixels: float | None = option(type=megapixels, metavar="N", help="So many megapixels, as in 24.")
+# fmt: on
 
 
 class TaskCommand(click.Command):
@@ -28,7 +47,12 @@ class TaskCommand(click.Command):
 
     def __init__(self, task: str) -> None:
         self.sections = {section.__name__: declared(section) for section in SECTIONS}
-        self.sections["Computing"].insert(0, SCALE if TASKS[task].enlarges else STRENGTH)
+        if TASKS[task].enlarges:
+            files, *others = self.sections.items()
+            self.sections = dict([files, ("Size", declared(Sizes)), *others])
+        else:
+            self.sections["Computing"].insert(0, STRENGTH)
+        self.sections["Model"].insert(0, FIRST)
         inputs = click.Argument(["inputs"], nargs=-1, metavar="INPUT...", type=click.Path(), required=False)
         params = [inputs, *(option for options in self.sections.values() for option in options)]
         settings = {"auto_envvar_prefix": "IRESTORE"}
@@ -44,9 +68,29 @@ class TaskCommand(click.Command):
 
 
 @click.pass_context
-def restore(ctx: click.Context, /, scale: str | None = None, strength: float = 1.0, **values: Any) -> None:
+def restore(ctx: click.Context, /, first: tuple[str, ...], strength: float = 1.0, **values: Any) -> None:
     """What each of the commands does."""
     from irestore.cli.job import restore_files
 
+    task = ctx.command.name or ""
+    size = _size(ctx, values) if TASKS[task].enlarges else Size(factor=1)
     sections: list[Any] = [build(section, values) for section in SECTIONS]
-    ctx.exit(restore_files(Options(ctx.command.name or "", scale, strength, *sections), ctx.obj))
+    ctx.exit(restore_files(Options(task, first, size, strength, *sections)))
+
+
+def _size(ctx: click.Context, values: dict[str, Any]) -> Size | None:
+    """The one size that is asked for; what is typed beats the environment. Raises UsageError for several."""
+    given = [each.name for each in fields(Sizes) if values[each.name] is not None]
+    typed = [name for name in given if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    match typed or given:
+        case []:
+            return None
+        case ["scale"]:
+            return Size(factor=values["scale"])
+        case ["fit"]:
+            return Size(width=values["fit"][0], height=values["fit"][1])
+        case [name]:
+            return Size(**{name: values[name]})
+        case several:
+            named = " and ".join(f"--{name}" for name in several)
+            raise UsageError(f"{named}: give one of them; --fit WIDTHxHEIGHT keeps within both sides")

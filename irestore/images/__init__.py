@@ -19,9 +19,10 @@ from irestore.images.formats import (
 )
 
 if TYPE_CHECKING:
-    from irestore.images.colour import fill_transparent, resize_alpha
+    from irestore.images.colour import fill_transparent
     from irestore.images.picture import Info, JpegTables, Metadata, Picture
     from irestore.images.read import load, load_frames, probe
+    from irestore.images.resize import reduced, resize_alpha
     from irestore.images.write import encode, save, save_frames
 
 __all__ = [  # noqa: RUF022 grouped by what they are for
@@ -29,13 +30,13 @@ __all__ = [  # noqa: RUF022 grouped by what they are for
     "save", "save_frames", "encode", "SaveOptions",
     "FORMATS", "format_of", "default_format", "target_format", "check_target",
     "Picture", "Metadata", "JpegTables", "Info",
-    "fill_transparent", "resize_alpha", "provenance",
+    "fill_transparent", "resize_alpha", "reduced", "provenance",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        for module in ("picture", "colour", "read", "write"):
+        for module in ("picture", "colour", "resize", "read", "write"):
             home = import_module(f"{__name__}.{module}")
             if hasattr(home, name):
                 return getattr(home, name)

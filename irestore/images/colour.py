@@ -1,4 +1,4 @@
-"""Colours of other spaces brought to RGB, and transparency: resized, filled, or put over a background."""
+"""Colours of other spaces brought to RGB, and transparency: filled, or put over a background."""
 
 import io
 from dataclasses import replace
@@ -60,22 +60,6 @@ def to_srgb(image: Image.Image, icc: bytes | None, notes: list[str]) -> Image.Im
         elif icc is not None:
             notes.append(f"its colour profile is not one for {space} and was not kept")
     return image.convert("RGB")
-
-
-def resize_alpha(alpha: Plane, scale: int) -> Plane:
-    """Alpha (H, W) as (H * scale, W * scale), by cubic interpolation of the whole plane, in 0..1.
-
-    Cubic, since its one negative lobe is clipped away: Lanczos would leave a faint second outline around cut-outs.
-    Constant alpha stays that constant.
-    """
-    height, width = alpha.shape
-    if scale == 1:
-        return alpha
-    if (alpha == alpha[0, 0]).all():
-        return np.full((height * scale, width * scale), alpha[0, 0], np.float32)
-    plane = Image.fromarray(np.ascontiguousarray(alpha, np.float32))
-    resized = np.asarray(plane.resize((width * scale, height * scale), Image.Resampling.BICUBIC), np.float32)
-    return resized.clip(0, 1)
 
 
 def fill_transparent(picture: Picture) -> Picture:

@@ -6,7 +6,7 @@ that must be added goes into a copy of the first directory at the end of the blo
 
 import contextlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from irestore.images.tags import ASCII, LONG, RATIONAL, Block, DamagedTagsError, Entry, Table, Tags, directory
@@ -54,9 +54,10 @@ def tells_resolution(exif: bytes | None) -> bool:
     return _found(exif, _X_RESOLUTION, Block.size) is not None
 
 
-def provenance(version: str, model: str, sha256: str) -> str:
-    """The text of the tag that says what made a picture; `probe` finds it again."""
-    return f"{_MARK}{version} model={model} weights=sha256:{sha256}"
+def provenance(version: str, models: Iterable[tuple[str, str]], tasks: Iterable[str]) -> str:
+    """The text of the tag that says what made a picture, with each model's name and sha256; `probe` finds it again."""
+    used = (f"model={name} weights=sha256:{sha256}" for name, sha256 in models)
+    return " ".join([f"{_MARK}{version}", *used, *(f"task={task}" for task in tasks)])
 
 
 def provenance_of(exif: bytes | None) -> str | None:

@@ -60,7 +60,8 @@ def write_item(pictures: Iterable[images.Picture], item: Item, options: RunOptio
 
     Raises WriteError, and whatever `pictures` raises; then the target is as it was.
     """
-    save = replace(options.save, provenance=options.provenance(item))
+    overwrite = options.save.overwrite or item.replaces
+    save = replace(options.save, provenance=options.provenance(item), overwrite=overwrite)
     if item.frames > 1 and item.target is not None:
         return images.save_frames(pictures, item.target, save)
     picture = next(iter(pictures))

@@ -102,6 +102,7 @@ class Item:
     frames: int  # to be restored
     chain: Chain
     model: str  # the names of the networks in the chain, joined by +
+    replaces: bool = False  # a result of another model, whatever `SaveOptions.overwrite` says
 
     @property
     def pixels(self) -> int:

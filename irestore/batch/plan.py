@@ -9,7 +9,7 @@ from irestore import images
 from irestore.batch.chain import MOST, Size, Step, chain_of
 from irestore.batch.checks import check_folders, check_inputs_kept, check_space, check_targets
 from irestore.batch.inputs import SUFFIXES, Elsewhere, Input, Item, Refused, examine
-from irestore.batch.naming import STDOUT, Naming, Seen, check_template, default_template
+from irestore.batch.naming import STDOUT, Naming, Seen, check_template, default_template, name_safe
 from irestore.batch.report import Outcome
 from irestore.errors import ImageError, UsageError
 
@@ -27,6 +27,7 @@ class Request:
     output: str | None = None  # a folder, a file, `-`; None: beside each input
     template: str | None = None
     overwrite: bool = False
+    redo: bool = False  # make results again that another model made
     include_restored: bool = False
     load: images.LoadOptions = field(default_factory=images.LoadOptions)
     save: images.SaveOptions = field(default_factory=images.SaveOptions)
@@ -111,8 +112,8 @@ def _planned(request: Request, naming: Naming, found: Input | Refused) -> Item |
     if isinstance(found, Refused):
         return Outcome("failed", path, None, found.reason)
     target = naming.target(path, found.below)
-    if target is not None and not request.overwrite and os.path.lexists(target):
-        return Outcome("skipped", path, target, EXISTS)
+    if kept := _kept(request, path, target):
+        return kept
     try:
         info = images.probe(found.stream(), request.load)
     except ImageError as error:
@@ -125,11 +126,27 @@ def _planned(request: Request, naming: Naming, found: Input | Refused) -> Item |
     model = "+".join(request.models[step] for step in chain.steps)
     if target is None:
         target = naming.target(path, found.below, Seen(images.FORMATS[default].suffixes[0], model))
-        if target is not None and not request.overwrite and os.path.lexists(target):
-            return Outcome("skipped", path, target, EXISTS)
-    item = Item(found, target, _format(target, request.save, default), info, frames, chain, model)
+        if kept := _kept(request, path, target):
+            return kept
+    replaces = request.redo and target is not None and os.path.lexists(target)
+    item = Item(found, target, _format(target, request.save, default), info, frames, chain, model, replaces)
     reason = _impossible(request, item)
     return item if reason is None else Outcome("failed", path, target, f"{path}: {reason}")
+
+
+def _kept(request: Request, path: Path, target: Path | None) -> Outcome | None:
+    """The outcome for a result that is there and stays, with what made it; None where it is to be made."""
+    if target is None or request.overwrite or not os.path.lexists(target):
+        return None
+    try:
+        tag = images.probe(target, images.LoadOptions(max_pixels=request.load.max_pixels)).provenance or ""
+    except ImageError:
+        tag = ""
+    makers = [word.removeprefix("model=") for word in tag.split() if word.startswith("model=")]
+    made_by = "+".join(makers) or None
+    if set(makers) <= {name_safe(name) for name in request.models.values()}:
+        return Outcome("skipped", path, target, EXISTS, model=made_by)
+    return None if request.redo else Outcome("skipped", path, target, f"{EXISTS}, made by {made_by}", model=made_by)
 
 
 def _impossible(request: Request, item: Item) -> str | None:

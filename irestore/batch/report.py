@@ -1,28 +1,21 @@
-"""What became of every picture: one line each, a bar over the pixels of all of them, one summary."""
+"""What became of every picture: one line each, progress over the pixels of all of them, one summary."""
 
 import json
-import sys
+import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from tqdm import tqdm
-
-from irestore.errors import RestoreError, one_line
+from irestore.batch.progress import Progress
+from irestore.batch.progress import duration as duration
+from irestore.errors import RestoreError
 
 Status = Literal["planned", "done", "skipped", "failed"]
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+SHOWN = 20  # failures that are named again at the end
 
 
 def size_record(size: tuple[int, int] | None) -> dict[str, int] | None:
@@ -86,20 +79,13 @@ class Totals:
         if missing := planned - self.done - self.skipped - self.failed:
             raise RestoreError(f"{missing} of {planned} pictures have no outcome; please report this, and run again")
 
-    def summary(self) -> str:
-        """One line for people."""
-        line = f"{self.done} done, {self.skipped} skipped, {self.failed} failed"
-        if not self.done:
-            return line
-        line += f" in {duration(self.seconds)}: {self.pixels / 1e6:.3g} megapixels read, "
-        return line + f"computing {self.busy:.0%} of the time"
-
 
 @dataclass
 class Report:
     """Takes outcomes from any thread, in any order; people read stderr, programs read `records`."""
 
     total_pixels: int = 0
+    pictures: int = 0
     verbosity: int = 0  # -1 only errors, 0 also notes and the summary, 1 every picture
     records: TextIO | None = None
     progress: bool = True
@@ -107,48 +93,45 @@ class Report:
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
-        self._shown_pixels = 0.0
         self._computing = 0  # pictures, or batches of them, at this moment
         self._computing_since = 0.0
         self._started = time.monotonic()
-        self._bar = tqdm(
-            total=round(self.total_pixels / 1e6, 3),
-            unit="MP",
-            bar_format="{desc}: {percentage:3.0f}% |{bar}| {n:.2f}/{total:.2f} MP [{elapsed}<{remaining}]",
-            file=sys.stderr,
-            disable=None if self.progress and self.verbosity >= 0 else True,
-            dynamic_ncols=True,
-        )
+        self._slowest: Outcome | None = None
+        self._failures: list[str] = []
+        self._models: dict[str, None] = {}  # in the order of their first result
+        self._folders: dict[Path, None] = {}
+        self._last: Path | None = None  # result
+        self.shown = Progress(self.total_pixels, self.pictures, shown=self.progress and self.verbosity >= 0)
+        self.present, self.tick, self.say = self.shown.present, self.shown.tick, self.shown.say
 
     def add(self, outcome: Outcome, pixels: int = 0) -> None:
         """Count a picture, write its record, and say what people should know about it."""
         with self._lock:
             setattr(self.totals, outcome.status, getattr(self.totals, outcome.status) + 1)
             if outcome.status == "done":
-                self.totals.pixels += pixels
+                self._made(outcome, pixels)
             if self.records is not None:
                 self.records.write(json.dumps(outcome.record()) + "\n")
                 self.records.flush()
             if outcome.status == "failed":
+                self._failures.append(outcome.reason)
                 self.say(f"irestore: {outcome.reason}")
             elif self.verbosity > 0:
                 self.say(_told(outcome))
+
+    def _made(self, outcome: Outcome, pixels: int) -> None:
+        self.totals.pixels += pixels
+        if self._slowest is None or (outcome.seconds or 0.0) > (self._slowest.seconds or 0.0):
+            self._slowest = outcome
+        self._models[outcome.model or "no network"] = None
+        if outcome.target is not None:
+            self._folders[outcome.target.parent] = None
+            self._last = outcome.target
 
     def note(self, text: str) -> None:
         """Tell people something that is no error."""
         if self.verbosity >= 0:
             self.say(f"irestore: {text}")
-
-    def say(self, text: str) -> None:
-        """One line on stderr, above the bar."""
-        with self._lock:
-            tqdm.write(one_line(text), file=sys.stderr)
-
-    def present(self, path: Path) -> None:
-        """The bar names this picture."""
-        name = one_line(path.name)
-        with self._lock:
-            self._bar.set_description(name if len(name) <= 30 else f"{name[:14]}…{name[-15:]}", refresh=False)
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -165,20 +148,53 @@ class Report:
                 if not self._computing:
                     self.totals.busy_seconds += time.monotonic() - self._computing_since
 
-    def advance(self, pixels: float) -> None:
-        """So many pixels of input are done with (finished, skipped or failed)."""
+    def concluded(self, pixels: float) -> None:
+        """One more picture of the plan is done with, and what was left of it needs no computing."""
         with self._lock:
-            self._shown_pixels += pixels
-            self._bar.update(self._shown_pixels / 1e6 - self._bar.n)
+            self.shown.concluded += 1
+        self.shown.advance(pixels, computed=False)
 
-    def started(self) -> None:
-        """Loading is over: the wall time counts from here."""
+    def started(self, hint: Callable[[float], str] | None = None) -> None:
+        """Loading is over: the wall time counts from here. `hint` tells what would be faster, if it will be long."""
         self._started = time.monotonic()
+        self.shown.hint = hint if self.verbosity >= 0 else None
+        self.shown.start()
 
     def close(self) -> None:
         """The wall time ends here and the bar is taken off the screen."""
         self.totals.seconds = time.monotonic() - self._started
-        self._bar.close()
+        self.shown.close()
+
+    def summary(self) -> list[str]:
+        """Lines for people: of several pictures each failure again and the slowest; at last the counts, and where the
+        results are and what made them.
+        """
+        totals, lines = self.totals, []
+        several = totals.done + totals.skipped + totals.failed > 1
+        if several and totals.done:
+            lines += [f"failed: {reason}" for reason in self._failures[:SHOWN]]
+            if len(self._failures) > SHOWN:
+                lines.append(f"failed: {len(self._failures) - SHOWN} more")
+        if totals.done > 2 and self._slowest is not None:
+            lines.append(f"slowest: {self._slowest.input}, {duration(self._slowest.seconds or 0.0)}")
+        last = f"{totals.done} done, {totals.skipped} skipped, {totals.failed} failed"
+        if totals.done:
+            last += f" in {duration(totals.seconds)}"
+            if self.verbosity > 0:
+                last += f" ({totals.pixels / 1e6:.3g} megapixels read, computing {totals.busy:.0%} of the time)"
+            last += f": {self._place()}made by {', '.join(self._models)}"
+        return [*lines, last]
+
+    def _place(self) -> str:
+        if self.totals.done == 1 and self._last is not None:
+            return f"{self._last}, "
+        if not self._folders:
+            return ""
+        try:
+            common = os.path.commonpath(self._folders)
+        except ValueError:  # absolute and relative ones, or several drives
+            return f"in {len(self._folders)} folders, "
+        return f"{'in' if len(self._folders) == 1 else 'below'} {common or '.'}{os.sep}, "
 
 
 def _told(outcome: Outcome) -> str:

@@ -80,6 +80,7 @@ class _Run:
             try:
                 while any(worker.is_alive() for worker in workers):  # a `join` cut short by Ctrl-C takes it for dead
                     time.sleep(POLL_SECONDS)
+                    self.report.tick()
                 break
             except KeyboardInterrupt as interrupt:
                 if isinstance(self.cause, KeyboardInterrupt):  # the second one
@@ -186,7 +187,7 @@ class _Run:
     def _advance(self, work: Work, pixels: float) -> None:
         with self.lock:
             work.shown += pixels
-        self.report.advance(pixels)
+        self.report.shown.advance(pixels)
 
     def _write(self, work: Work, pictures: Iterator[Picture]) -> None:
         """Write an item, taking its pictures one by one, and report what became of it."""
@@ -242,4 +243,4 @@ class _Run:
             peak_bytes=self.pool.peak_bytes() if done else None,
         )
         self.report.add(outcome, item.pixels)
-        self._advance(work, item.work - work.shown)
+        self.report.concluded(item.work - work.shown)

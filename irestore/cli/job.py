@@ -11,11 +11,12 @@ from irestore import images, weights
 from irestore.batch.chain import Size, Step
 from irestore.batch.inputs import STDIN, find, read_list
 from irestore.batch.naming import STDOUT, name_safe
-from irestore.batch.plan import EXISTS, MADE_BEFORE, Plan, Request, plan
+from irestore.batch.plan import Plan, Request, plan
 from irestore.batch.report import Report
 from irestore.cli.choice import candidates, explain, obtain
 from irestore.cli.dryrun import show
 from irestore.cli.options import DEFAULT_SCALE, Model, Options
+from irestore.cli.tell import circumstances, hint, report_settled
 from irestore.errors import IrestoreError, UsageError
 from irestore.tasks import TASKS
 from irestore.weights.paths import sha256
@@ -37,8 +38,9 @@ def restore_files(options: Options) -> int:
     if not options.files.dry_run:
         return _run(options, job)
     show(job.plan, job.entries, options)
-    report = Report(verbosity=options.messages.verbosity, progress=False)
-    _report_settled(job.plan, options, report)
+    records = sys.stdout if options.messages.json else None
+    report = Report(verbosity=options.messages.verbosity, records=records, progress=False)
+    report_settled(job.plan, options, report)
     return report.totals.exit_code
 
 
@@ -64,6 +66,7 @@ def prepare(options: Options) -> Job:
         output=files.output,
         template=files.name,
         overwrite=files.overwrite,
+        redo=files.redo,
         include_restored=files.include_restored,
         load=options.pictures.load(),
         save=options.pictures.save(),
@@ -73,7 +76,9 @@ def prepare(options: Options) -> Job:
         explain(wanted[step], quiet=options.messages.quiet)
     if files.dry_run and not model.offline:
         return Job(planned, request.tasks, {step: wanted[step][0] for step in planned.steps}, {})
-    obtained = {step: obtain(model, wanted[step], quiet=options.messages.quiet) for step in planned.steps}
+    # What another model made is never made again by a smaller one, which only took its place.
+    insisted = {step: wanted[step][:1] if files.redo else wanted[step] for step in planned.steps}
+    obtained = {step: obtain(model, each, quiet=options.messages.quiet) for step, each in insisted.items()}
     names = {step: each.entry.name for step, each in obtained.items()}
     if not names.items() <= request.models.items():  # others had to take their place
         planned = plan(replace(request, models={**request.models, **names}), found, dry=files.dry_run)
@@ -127,11 +132,12 @@ def _run(options: Options, job: Job) -> int:
     messages = options.messages
     report = Report(
         total_pixels=job.plan.work,
+        pictures=len(job.plan.items),
         verbosity=messages.verbosity,
         records=sys.stdout if messages.json else None,
         progress=not messages.no_progress,
     )
-    _report_settled(job.plan, options, report)
+    report_settled(job.plan, options, report)
     totals, stop = report.totals, None
     try:
         if job.plan.items and not (options.files.fail_fast and totals.failed):
@@ -141,9 +147,10 @@ def _run(options: Options, job: Job) -> int:
     report.close()
     worked = stop is None or totals.done or isinstance(stop, KeyboardInterrupt)  # else the error says it all
     if not messages.quiet and worked:
-        report.say(f"irestore: {totals.summary()}")
         if stop is not None:
             report.say("irestore: stopped before the end; what is done is kept, the same command does the rest")
+        for line in report.summary():
+            report.say(f"irestore: {line}")
     if stop is not None:
         raise stop
     if not (options.files.fail_fast and totals.failed):
@@ -163,9 +170,9 @@ def _restore(options: Options, job: Job, report: Report) -> None:
     for device in devices:
         networks = {step: weights.read(entry, job.paths[step], device) for step, entry in job.entries.items()}
         restorers.append(Restorer(networks, settings, alpha=alpha, strength=strength))
-    names = ", ".join(entry.name for entry in job.entries.values()) or "no network"
     if options.messages.verbose:
-        report.say(f"irestore: {names} on {', '.join(map(str, devices))}")
+        for line in circumstances(job.plan, networks, options):
+            report.say(f"irestore: {line}")
     used = {
         step: (name_safe(entry.name), entry.sha256 or sha256(job.paths[step])) for step, entry in job.entries.items()
     }
@@ -181,26 +188,8 @@ def _restore(options: Options, job: Job, report: Report) -> None:
         side_by_side=options.files.shard.count > 1
         or sum(item.frames for item in job.plan.items) + len(job.plan.settled) > 1,
     )
-    report.started()
+    report.started(lambda seconds: hint(seconds, job.entries, str(devices[0]), options))
     run(job.plan.items, Pool(restorers), report, run_options)
-
-
-def _report_settled(planned: Plan, options: Options, report: Report) -> None:
-    """Report what was settled by the plan already."""
-    files = options.files
-    for outcome in planned.settled:
-        report.add(outcome)
-    reasons = [outcome.reason for outcome in planned.settled]
-    if made := reasons.count(MADE_BEFORE):
-        report.note(f"{made} skipped, which irestore made itself; --include-restored takes them too")
-    if kept := reasons.count(EXISTS):
-        report.note(f"{kept} skipped, whose result exists already; --overwrite makes it again")
-    large = sum(item.chain.restored == item.chain.source for item in planned.items)
-    if large and TASKS[options.task].enlarges:
-        report.note(f"{large} as large as asked for or larger: brought to that size, not enlarged by a network")
-    if not planned.items and not planned.settled:
-        of_shard = f" of shard {files.shard}" if files.shard.count > 1 else ""
-        report.note(f"no pictures{of_shard} found in {', '.join(files.inputs) or files.files_from}")
 
 
 def _check_alone() -> None:

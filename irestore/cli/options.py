@@ -71,6 +71,7 @@ class Files:
     files_from: str | None = option(metavar="LIST",
         help="Read more inputs from this file (- for standard input), one a line or separated by NUL.")
     overwrite: bool = flag(help="Replace existing results.  [default: keep them and skip their inputs]")
+    redo: bool = flag(help="Replace existing results that another model made.")
     include_restored: bool = flag(help="Also take pictures that irestore made with the same task.")
     dry_run: bool = flag("-n", help="Only print what would be done, with sizes, memory and time.")
     fail_fast: bool = flag(help="Stop at the first picture that fails.")
@@ -195,8 +196,8 @@ class Messages:
     """What is said about a run."""
 
     quiet: bool = flag("-q", help="Print only errors.")
-    verbose: bool = flag("-v", help="Print a line for every picture.")
-    no_progress: bool = flag(help="No progress bar.")
+    verbose: bool = flag("-v", help="Print device, model, precision and tile, and a line for every picture.")
+    no_progress: bool = flag(help="Do not print how far it is.")
     json: bool = flag(help="Print one JSON object per picture on standard output.")
 
     @property

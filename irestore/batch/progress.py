@@ -1,0 +1,120 @@
+"""How far a run is, on stderr: on a terminal a line that is drawn again and again, elsewhere one every half minute."""
+
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from tqdm import tqdm
+
+from irestore.errors import one_line
+
+DRAW_SECONDS = 0.1
+LINE_SECONDS = 30.0
+WINDOW_SECONDS = 120.0  # over which speed is averaged, so that the time left does not jump
+TRUST_SECONDS = 5.0  # after which the time left is believed
+LONG_SECONDS = 120.0  # a run that takes longer is told at its start what would be faster
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+class _Bar(tqdm):  # type: ignore[type-arg]
+    """A bar with words of ours on both sides."""
+
+    before = after = ""
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """What `bar_format` may name."""
+        return super().format_dict | {"before": self.before, "after": self.after}
+
+
+class Progress:
+    """Counts pixels from any thread; `tick`, called again and again, tells how far they are of all."""
+
+    def __init__(
+        self, total_pixels: int, pictures: int, *, shown: bool, hint: Callable[[float], str] | None = None
+    ) -> None:
+        self.pixels, self.total_pixels = 0.0, total_pixels
+        self.concluded, self.pictures = 0, pictures
+        self.hint = hint  # what to say of a run that will take so many seconds
+        self._name = ""
+        self._lock = threading.RLock()
+        self._computed = self._seconds = 0.0  # pixels, and the time they took, of the last WINDOW_SECONDS
+        self._fresh = 0.0  # pixels that were computed since the last tick
+        self._began = self._ticked = self._told = monotonic()
+        terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._lines = shown and not terminal
+        self._bar = _Bar(
+            total=1,
+            bar_format="{before} {percentage:3.0f}% |{bar}| {after}",
+            file=sys.stderr,
+            disable=not (shown and terminal),
+            dynamic_ncols=True,
+        )
+
+    def present(self, path: Path) -> None:
+        """This picture is being computed."""
+        name = one_line(path.name)
+        self._name = name if len(name) <= 30 else f"{name[:14]}…{name[-15:]}"
+
+    def advance(self, pixels: float, *, computed: bool = True) -> None:
+        """So many pixels are done with; those that were not computed, as of a picture that fails, tell no speed."""
+        with self._lock:
+            self.pixels += pixels
+            self._fresh += pixels if computed else 0.0
+
+    @property
+    def seconds_left(self) -> float:
+        """By the speed of the last minutes; infinite where nothing is known of it."""
+        left = max(self.total_pixels - self.pixels, 0.0)
+        return left * self._seconds / self._computed if self._computed > 0 else math.inf
+
+    def start(self) -> None:
+        """What was loaded before does not count as slowness."""
+        self._began = self._ticked = self._told = monotonic()
+
+    def tick(self) -> None:
+        """Tell, where it is time to."""
+        with self._lock:
+            now = monotonic()
+            passed = now - self._ticked
+            if passed < DRAW_SECONDS:
+                return
+            kept = math.exp(-passed / WINDOW_SECONDS)
+            self._computed, self._seconds = self._computed * kept + self._fresh, self._seconds * kept + passed
+            self._fresh, self._ticked = 0.0, now
+            known = now - self._began >= TRUST_SECONDS and self._computed > 0
+            if self.hint is not None and known and now - self._began + self.seconds_left > LONG_SECONDS:
+                self.say(f"irestore: {self.hint(now - self._began + self.seconds_left)}")
+                self.hint = None
+            place = f"{min(self.concluded + 1, self.pictures)}/{self.pictures} {self._name}"
+            share = min(max(self.pixels / self.total_pixels, 0.0), 1.0) if self.total_pixels else 1.0
+            speed = f"{self._computed / self._seconds / 1e6:.2g} MP/s" if self._computed > 0 else "..."
+            left = f"{speed}, {duration(self.seconds_left)} left" if known else speed
+            if self._lines and now - self._told >= LINE_SECONDS:
+                self.say(f"irestore: {place} {share:.0%}, {left}")
+                self._told = now
+            if not self._bar.disable:
+                self._bar.before, self._bar.after, self._bar.n = place, left, share
+                self._bar.refresh()
+
+    def say(self, text: str) -> None:
+        """One line on stderr, above the bar."""
+        with self._lock:
+            tqdm.write(one_line(text), file=sys.stderr)
+
+    def close(self) -> None:
+        """Leave the terminal as it is for what is said next."""
+        self._bar.leave = False
+        self._bar.close()

@@ -1,0 +1,88 @@
+"""What people are told of a run before its end: how it is computed and why, and what would be faster."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from irestore import images, weights
+from irestore.batch.chain import Step, stages
+from irestore.batch.plan import EXISTS, MADE_BEFORE, Plan
+from irestore.batch.report import Report, duration
+from irestore.cli.options import Options
+from irestore.tasks import TASKS
+
+if TYPE_CHECKING:
+    from irestore.models.network import Network
+
+STORAGE = {"device": "in memory", "host": "in host memory", "scratch": "in a scratch file"}
+
+
+def report_settled(planned: Plan, options: Options, report: Report) -> None:
+    """Report what was settled by the plan already."""
+    files = options.files
+    for outcome in planned.settled:
+        report.add(outcome)
+    reasons = [outcome.reason for outcome in planned.settled]
+    if made := reasons.count(MADE_BEFORE):
+        report.note(f"{made} skipped, which irestore made itself; --include-restored takes them too")
+    if kept := sum(reason.startswith(EXISTS) for reason in reasons):
+        told = (
+            "result exists already; --overwrite makes it"
+            if kept == 1
+            else "results exist already; --overwrite makes them"
+        )
+        report.note(f"{kept} skipped, whose {told} again")
+    for reason, count in Counter(reasons).items():
+        if reason.startswith(f"{EXISTS}, "):
+            report.note(
+                f"{count} of those {reason.removeprefix(EXISTS + ', ')}; --redo replaces what another model made"
+            )
+    if options.pictures.format == "auto" and not images.format_of(files.output or ""):
+        for (source, format), count in Counter((item.info.format, item.format) for item in planned.items).items():
+            if source != format:
+                report.note(f"{count} of format {source} will be {format}, since that is not written; -f chooses")
+    large = sum(item.chain.restored == item.chain.source for item in planned.items)
+    if large and TASKS[options.task].enlarges:
+        report.note(f"{large} as large as asked for or larger: brought to that size, not enlarged by a network")
+    if not planned.items and not planned.settled:
+        of_shard = f" of shard {files.shard}" if files.shard.count > 1 else ""
+        report.note(f"no pictures{of_shard} found in {', '.join(files.inputs) or files.files_from}")
+
+
+def circumstances(plan: Plan, networks: "Mapping[Step, Network]", options: Options) -> Iterator[str]:
+    """For each network a line: the model, device, precision and tile, and why. Imports torch."""
+    import torch
+
+    from irestore.runner import cost
+
+    computing, settings = options.computing, options.computing.settings()
+    largest = max(plan.items, key=lambda item: item.info.pixels).chain
+    sizes = {step: (height, width) for step, height, width in stages(largest.steps, *largest.source)}
+    for step, network in networks.items():
+        device = str(network.device)
+        if computing.device == "auto":
+            device += " (PyTorch sees no GPU)" if device == "cpu" else " (auto: a GPU before the CPU)"
+        if network.device.type == "cpu":
+            device += f", threads: {torch.get_num_threads()}"
+        precision = "fp32 (auto: the exact one)" if settings.precision == "auto" else settings.precision
+        millions = sum(each.numel() for each in network.parameters()) / 1e6
+        line = f"{network.name} ({millions:.1f} M parameters) on {device}; {precision}"
+        if step in sizes:
+            (height, width), plan_of = sizes[step], cost(network, *sizes[step], settings)
+            tile = "no tiles" if plan_of.tile is None else "tiles of {1}x{0}".format(*plan_of.tile)
+            why = " (auto: the fastest that fits)" if settings.tile == "auto" else ""
+            line += f"; {tile}{why} for {width}x{height}, about {plan_of.bytes / 2**20:.0f} MiB, "
+            line += f"feature maps {STORAGE[plan_of.storage]}"
+        yield line
+
+
+def hint(seconds: float, entries: Mapping[Step, weights.Entry], device: str, options: Options) -> str:
+    """What to say of a run that will take that long."""
+    told = f"this will take about {duration(seconds)} with {', '.join(e.name for e in entries.values())} on {device}"
+    for step, entry in entries.items():
+        fast, *_ = weights.candidates(step.task, step.scale, "fast", options.model.manifest)
+        if entry.cpu_seconds and fast.cpu_seconds and fast.cpu_seconds < entry.cpu_seconds and len(entries) == 1:
+            told += f"; -m {fast.name}: about {duration(seconds * fast.cpu_seconds / entry.cpu_seconds)}"
+    if options.computing.ensemble:
+        told += f"; without --ensemble: about {duration(seconds / 8)}"
+    return f"{told}; Ctrl-C keeps what is done"

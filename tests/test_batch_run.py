@@ -24,10 +24,10 @@ from irestore.batch.chain import Size, Step
 from irestore.batch.inputs import Item, find
 from irestore.batch.plan import Request, plan
 from irestore.batch.pool import Pool, batches
-from irestore.batch.report import Outcome, Report, Totals, duration, one_line
+from irestore.batch.report import Outcome, Report, Totals, duration
 from irestore.batch.restorer import Restorer
 from irestore.batch.run import RunOptions, run
-from irestore.errors import OutOfMemoryError, ReadError, RestoreError, WriteError
+from irestore.errors import OutOfMemoryError, ReadError, RestoreError, WriteError, one_line
 from irestore.runner import Settings, cost
 
 
@@ -274,7 +274,7 @@ def test_a_file_that_appears_while_the_run_goes_on_is_kept_and_counted_as_skippe
     report = ran(todo, Doubler(at_once, appear), records, save=images.SaveOptions(overwrite=False))
     assert (report.totals.done, report.totals.skipped, report.totals.failed) == (3, 1, 0)
     assert Path("out/2_x2.png").read_bytes() == b"mine"
-    assert report._shown_pixels == pytest.approx(sum(item.pixels for item in todo))
+    assert report.shown.pixels == pytest.approx(sum(item.pixels for item in todo))
     told = [json.loads(line) for line in records.getvalue().splitlines()]
     assert [(each["input"], each["reason"]) for each in told if each["status"] == "skipped"] == [
         ("2.png", "the output exists")
@@ -604,7 +604,7 @@ def test_a_failure_beside_others_is_that_picture_s_own(error: Exception, capsys:
     todo = items(*pictures(20))
     report = ran(todo, Watched(3, work))
     assert (report.totals.done, report.totals.failed) == (18, 2)
-    assert report._shown_pixels == pytest.approx(sum(item.pixels for item in todo))
+    assert report.shown.pixels == pytest.approx(sum(item.pixels for item in todo))
     said = capsys.readouterr().err
     assert "3.png" in said
     assert "8.png" in said
@@ -765,7 +765,7 @@ def test_progress_ends_at_the_pixels_of_all_pictures_whatever_becomes_of_them() 
 
     report = ran(todo, Doubler(at_once=2, fail=fail))
     assert report.totals.failed in (1, 2)
-    assert report._shown_pixels == pytest.approx(sum(item.pixels for item in todo))
+    assert report.shown.pixels == pytest.approx(sum(item.pixels for item in todo))
 
 
 def test_progress_of_a_frame_that_fails_in_a_file_that_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -786,7 +786,7 @@ def test_progress_of_a_frame_that_fails_in_a_file_that_ends_early(monkeypatch: p
 
     report = ran(todo, Doubler(fail=fail), load=images.LoadOptions(frames="all"))
     assert (report.totals.done, report.totals.failed) == (1, 1)
-    assert report._shown_pixels == pytest.approx(sum(item.pixels for item in todo))
+    assert report.shown.pixels == pytest.approx(sum(item.pixels for item in todo))
 
 
 def test_names_cannot_break_lines_or_terminals() -> None:
@@ -817,6 +817,21 @@ def test_only_errors_are_told_when_quiet_and_everything_when_verbose(capsys: pyt
             report.add(outcome)
         report.close()
         assert len(capsys.readouterr().err.splitlines()) == lines
+
+
+def test_the_summary_names_failures_again_the_slowest_the_place_and_the_model() -> None:
+    report = Report(progress=False)
+    for name, seconds in (("a", 1.0), ("b", 70.0), ("c", 2.0)):
+        report.add(Outcome("done", Path(name), Path("out", name), model="toy", seconds=seconds), 10)
+    report.add(Outcome("failed", Path("d"), reason="d: damaged"))
+    report.close()
+    assert report.summary() == [
+        "failed: d: damaged",
+        "slowest: b, 1 min 10 s",
+        f"3 done, 0 skipped, 1 failed in {duration(report.totals.seconds)}: in out/, made by toy",
+    ]
+    report.add(Outcome("done", Path("e"), Path("out/deep/e"), model="other", seconds=1.0))
+    assert report.summary()[-1].endswith(": below out/, made by toy, other")
 
 
 # --- the real network

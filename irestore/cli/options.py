@@ -19,7 +19,7 @@ from irestore.tasks import TASKS
 if TYPE_CHECKING:
     import torch
 
-    from irestore.batch.inputs import Shard
+    from irestore.batch.shards import Shard
     from irestore.runner import Settings
     from irestore.weights import Entry, Found
 

@@ -10,8 +10,9 @@ import pytest
 from tiny import irestore, results, write_picture, write_weights
 
 from irestore import images
-from irestore.batch.inputs import Elsewhere, Shard, find
+from irestore.batch.inputs import Elsewhere, find
 from irestore.batch.plan import Plan, Request, plan
+from irestore.batch.shards import Shard
 from irestore.cli import main
 from irestore.cli.values import SCHEDULERS, shard
 from irestore.errors import UsageError

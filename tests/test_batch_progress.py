@@ -43,7 +43,7 @@ def test_the_time_left_is_true_steady_and_never_negative(clock: Clock) -> None:
     assert shown.seconds_left == 0
     true = [(len(told) - number) * 0.5 for number in range(1, len(told) + 1)]
     for guess, truth in list(zip(told, true, strict=True))[60:]:
-        assert truth <= guess <= 1.6 * truth + 5  # that more of them will fail is not known
+        assert truth <= guess <= 1.6 * truth + 10  # that more of them will fail is not known
     assert max(abs(later - guess) for guess, later in pairwise(told[60:])) < 90
     step(shown, clock, 50)  # more than there is
     assert shown.seconds_left == 0

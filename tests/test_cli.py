@@ -195,8 +195,9 @@ def test_1_when_a_picture_fails_and_the_others_are_done(tmp_path: Path, weights:
     assert ran.code == 1
     assert list(results(tmp_path / "out")) == ["a_x2.png"]
     for name in bad:
-        (line,) = [line for line in ran.err.splitlines() if name in line]
-        assert line.startswith(f"irestore: {name}: ")
+        first, again = [line for line in ran.err.splitlines() if name in line]
+        assert first.startswith(f"irestore: {name}: ")
+        assert again == first.replace("irestore: ", "irestore: failed: ", 1)
     assert ran.err.splitlines()[-1].startswith("irestore: 1 done, 0 skipped, 5 failed")
 
 
@@ -434,6 +435,20 @@ def test_the_doctor_tells_everything_and_checks_exactness(tmp_path: Path) -> Non
     assert "127.0.0.1:9" in lines["Hub"]
     assert "not usable" in lines["Hub"]
     assert lines["self-check"].startswith("ok: tiled and whole differ by ")
+    assert lines["derain"] == "default=best=fast compact-derain (bundled)"
+
+
+def test_the_doctor_measures_the_models_that_are_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    doctor = import_module("irestore.cli.doctor")
+    monkeypatch.setattr("irestore.weights.hub.cached", lambda entry: None)
+    monkeypatch.setattr(doctor, "BENCH_SIDE", 16)
+    assert main(["doctor", "--offline", "-d", "cpu", "--bench"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.startswith("sr x4 ")]
+    told = r"default=fast compact-x4 \(bundled, \d[^,]* a megapixel\), best heart-x4-otf-v2 \(to download, not measured, about \d"
+    assert re.search(told, line), line
 
 
 def test_the_doctor_fails_where_tiles_change_the_result(

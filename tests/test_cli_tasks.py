@@ -115,7 +115,7 @@ def test_a_list_of_names_with_newlines_comes_through_standard_input(tmp_path: Pa
     assert ran.code == 0
     assert sorted(results(tmp_path / "out")) == sorted(f"{Path(name).stem}_x2.png" for name in names)
     assert {record["input"] for record in ran.records} == set(names)
-    assert len(ran.err.splitlines()) == 7  # the model, each picture, the summary: the newline in a name broke none
+    assert len(ran.err.splitlines()) == 8  # the model, each picture, the slowest, the summary: no newline broke one
 
 
 def test_an_empty_list_is_nothing_to_do(here: Path, weights: Path) -> None:
@@ -200,6 +200,55 @@ def test_results_say_who_made_them_and_are_known_again(
     err = capsys.readouterr().err
     assert "4 skipped, which irestore made itself; --include-restored" in err
     assert "0 done, 8 skipped, 0 failed" in err
+
+
+def test_results_of_another_model_are_kept_and_told_or_made_again(
+    here: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = here / "other.safetensors"
+    shutil.copy(weights, other)
+    for name in ("a.png", "b.png", "c.png"):
+        write_picture(here / name)
+    command = ["sr", "-o", "out/", "a.png", "b.png", "c.png"]
+    assert main([*command[:4], "-m", str(other)]) == 0
+    assert main([*command[:3], "b.png", "-m", str(weights)]) == 0
+    write_picture(here / "out/c_x2.png")  # nobody knows by what
+    before = results(here / "out")
+    capsys.readouterr()
+    assert main([*command, "-m", str(weights), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "3 skipped, whose results exist already; --overwrite makes them again" in err
+    assert "1 of those made by other; --redo replaces what another model made" in err
+    assert [json.loads(line)["model"] for line in out.splitlines()] == ["other", "tiny", None]
+    assert results(here / "out") == before
+    assert main([*command, "-m", str(weights), "--redo"]) == 0
+    assert "1 done, 2 skipped, 0 failed" in capsys.readouterr().err
+    changed = {name for name, content in results(here / "out").items() if content != before[name]}
+    assert changed == {"a_x2.png"}
+    assert " model=tiny " in (images.probe(here / "out/a_x2.png").provenance or "")
+
+
+def test_what_changes_unasked_is_said(here: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_picture(here / "a.jp2")
+    Image.new("RGB", (9, 9), "red").convert("P").save(here / "b.png")
+    Image.new("CMYK", (9, 9)).save(here / "c.jpg")
+    assert main(["sr", "--weights", str(weights), "a.jp2", "b.png", "c.jpg"]) == 0
+    err = capsys.readouterr().err
+    assert "irestore: 1 of format jpeg2000 will be png; -f chooses another format" in err
+    assert "b.png: its palette became full colour (RGB)" in err
+    assert "c.jpg: CMYK without a CMYK profile; colours were converted" in err
+    assert main(["sr", "--weights", str(weights), "a.jp2", "-o", "d.png"]) == 0
+    assert "will be" not in capsys.readouterr().err
+
+
+def test_verbose_says_how_and_why(here: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_picture(here / "a.png", (40, 40))
+    assert main(["sr", "--weights", str(weights), "a.png", "-d", "cpu", "-t", "16", "-v"]) == 0
+    first, _, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("irestore: tiny (0.0 M parameters) on cpu, threads: ")
+    assert "; fp32 (auto: the exact one); tiles of 16x16 for 40x40, about " in first
+    assert "megapixels read, computing " in last
+    assert last.endswith("): a_x2.png, made by tiny")
 
 
 def test_frames_are_refused_or_taken_as_asked(here: Path, weights: Path) -> None:
@@ -408,8 +457,10 @@ def test_a_dry_run_tells_sizes_memory_and_time_and_does_nothing(here: Path, caps
     assert out.rstrip().endswith(" s")
     assert "1 to do with " in err
     assert "b.png: the file is empty" in err
-    assert main(["sr", "-n", "--json", "-q", "a.png", "-o", "out/", "--weights", str(weights), "-d", "cpu"]) == 0
-    record = json.loads(capsys.readouterr().out)
+    assert main(["sr", "-n", "--json", "-q", "a.png", "b.png", "-o", "out/", "-m", str(weights), "-d", "cpu"]) == 1
+    record, failed = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (failed["status"], failed["error"]) == ("failed", "b.png: the file is empty")
+    assert failed.keys() == record.keys()
     assert (record["status"], record["output_size"]) == ("planned", {"height": 14, "width": 18})
     assert record["peak_bytes"] > 0
     weights.unlink()
@@ -527,10 +578,12 @@ def test_progress_is_shown_on_a_terminal(tmp_path: Path, weights: Path) -> None:
         return text.decode(errors="replace")
 
     shown = on_terminal()
-    assert ".png:" in shown
-    assert "0.01/0.01 MP" in shown
+    assert "1/3 " in shown
+    assert "%" in shown
     assert "3 done" in shown
-    assert " MP " not in on_terminal("--no-progress")
+    assert "Warning" not in shown
+    assert "::" not in shown
+    assert "%" not in on_terminal("--no-progress")
 
 
 def test_a_pipe_as_input_is_refused_not_waited_for(tmp_path: Path, weights: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from image_samples import noise, picture
 from PIL import Image
 
-from irestore.errors import ReadError, UsageError
+from irestore.errors import ReadError, UsageError, install_command
 from irestore.images import LoadOptions, Metadata, SaveOptions, encode, load, probe
 from irestore.images.jxl import header
 
@@ -123,3 +123,14 @@ class TestHeic:
         assert len(np.unique(found.pixels[..., 1])) > 600
         assert np.abs(found.pixels - ramp[..., :3] / 65535).max() < 0.01
         assert (found.alpha is not None) == (channels == 4)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "told"),
+    [("/usr", "pip install 'irestore[heic]'"), ("/home/me/pipx/venvs/irestore", "pipx inject irestore 'pillow-heif>=")],
+)
+def test_how_to_install_an_extra_follows_from_how_irestore_is_installed(
+    monkeypatch: pytest.MonkeyPatch, prefix: str, told: str
+) -> None:
+    monkeypatch.setattr(sys, "prefix", prefix)
+    assert install_command("heic").startswith(told)

@@ -39,7 +39,7 @@ def explain(wanted: Sequence[weights.Entry], *, quiet: bool) -> None:
     """Say which model a CPU takes, where that is not the best."""
     first = wanted[0]
     best = next((entry for entry in wanted if not entry.bundled), first)
-    if not quiet and first.bundled and best.cpu_seconds and first.cpu_seconds:
+    if not quiet and best is not first and first.bundled and best.cpu_seconds and first.cpu_seconds:
         times = f"about {best.cpu_seconds / first.cpu_seconds:.0f} times as long"
         _say(f"{first.name} is used on a CPU, where {best.name} takes {times}; -m best takes that one")
 

@@ -1,34 +1,45 @@
 """`irestore doctor`: what this machine has, and whether tiles give the same picture as the whole on its device."""
 
 import platform
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import distributions
+from statistics import median
 
 import click
 
 import irestore
 from irestore import weights
+from irestore.batch.report import duration
 from irestore.cli.options import Computing
 from irestore.cli.values import device as device_name
 from irestore.errors import IrestoreError, one_line
+from irestore.tasks import TASKS
 from irestore.weights import hub
 
 PACKAGES = "torch numpy pillow click tqdm huggingface-hub safetensors pillow-heif pillow-jxl-plugin"
+BENCH_SIDE = 128  # pixels of the square that --bench restores
 ALLOWED = 2e-5  # largest difference between tiled and whole, of outputs in 0..1, in float32
 
 
 @click.command(context_settings={"auto_envvar_prefix": "IRESTORE"})
 @click.option("-d", "--device", type=device_name, default="auto", show_default=True, help="The device to check.")
 @click.option("--offline", is_flag=True, help="Do not ask whether the Hub can be reached.")
-@click.option("--model-dir", type=click.Path(), help="The folder of weights that you give to the tasks.")
+@click.option(
+    "--model-dir",
+    type=click.Path(exists=True, file_okay=False),
+    help="The folder of weights that you give to the tasks.",
+)
+@click.option("--bench", is_flag=True, help="Also measure the models that are here: some seconds each.")
 @click.pass_context
-def doctor(ctx: click.Context, device: str, offline: bool, model_dir: str | None) -> None:
+def doctor(ctx: click.Context, device: str, offline: bool, model_dir: str | None, bench: bool) -> None:
     """Check this machine: versions, devices, memory, models, the Hub, and that tiles change nothing.
 
-    Exit code 1 if the last check fails.
+    Shows for each task the best and the fastest model here. Exit code 1 if the last check fails.
     """
-    for lines in (versions(), devices(), models(model_dir, offline)):
+    measured = speeds(device, model_dir) if bench else {}
+    for lines in (versions(), devices(), models(model_dir, offline), choices(device, model_dir, measured)):
         for name, told in lines:
             click.echo(one_line(f"{name:14} {told}"))
     difference, checked = self_check(device)
@@ -79,6 +90,52 @@ def models(model_dir: str | None, offline: bool) -> Iterator[tuple[str, str]]:
         except IrestoreError as error:
             reach = f"not usable: {error}"
     yield "Hub", f"{hub.endpoint()}: {reach}"
+
+
+def choices(device: str, model_dir: str | None, measured: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    """For each task and scale the models to choose from."""
+    known = weights.entries()
+    on_cpu = Computing(device=device).begin()[0].type == "cpu"
+    for task, scale in dict.fromkeys((entry.task, entry.scale) for entry in known):
+        wanted = weights.candidates(task, scale)
+        used = (weights.bundled_first(wanted) if on_cpu else wanted)[0]
+        roles: dict[str, list[str]] = {used.name: ["default"]}
+        for choice in weights.CHOICES:
+            roles.setdefault(weights.candidates(task, scale, choice)[0].name, []).append(choice)
+        told = [
+            f"{'='.join(names)} {name} ({weights.state(entry, model_dir)}{_speed(entry, measured)})"
+            for name, names in roles.items()
+            for entry in [weights.find(name, known)]
+        ]
+        yield (f"{task} x{scale}" if TASKS[task].enlarges else task), ", ".join(told)
+
+
+def _speed(entry: weights.Entry, measured: Mapping[str, float]) -> str:
+    """Seconds for a megapixel: measured, or by the ratio of the manifest's to one that was."""
+    if entry.name in measured:
+        return f", {duration(measured[entry.name])} a megapixel"
+    others = [seconds / e.cpu_seconds for e in weights.entries() if e.cpu_seconds and (seconds := measured.get(e.name))]
+    if not others or not entry.cpu_seconds:
+        return ""
+    return f", not measured, about {duration(entry.cpu_seconds * median(others))} a megapixel"
+
+
+def speeds(device: str, model_dir: str | None) -> dict[str, float]:
+    """Seconds that each model on this machine takes for a megapixel, from a small picture."""
+    import torch
+
+    from irestore.runner import restore
+
+    chosen, found = Computing(device=device).begin()[0], {}
+    for entry in weights.entries():
+        if weights.present(entry, model_dir) is not None:
+            model = weights.load(entry, offline=True, device=chosen, model_dir=model_dir)
+            sample = torch.full((1, model.in_chans, BENCH_SIDE, BENCH_SIDE), 0.5)
+            restore(model, sample[..., : model.window, : model.window])  # what is set up once is not counted
+            began = time.monotonic()
+            restore(model, sample)
+            found[entry.name] = (time.monotonic() - began) / BENCH_SIDE**2 * 1e6
+    return found
 
 
 def self_check(device: str) -> tuple[float, str]:

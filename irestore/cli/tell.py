@@ -40,7 +40,7 @@ def report_settled(planned: Plan, options: Options, report: Report) -> None:
     if options.pictures.format == "auto" and not images.format_of(files.output or ""):
         for (source, format), count in Counter((item.info.format, item.format) for item in planned.items).items():
             if source != format:
-                report.note(f"{count} of format {source} will be {format}, since that is not written; -f chooses")
+                report.note(f"{count} of format {source} will be {format}; -f chooses another format")
     large = sum(item.chain.restored == item.chain.source for item in planned.items)
     if large and TASKS[options.task].enlarges:
         report.note(f"{large} as large as asked for or larger: brought to that size, not enlarged by a network")

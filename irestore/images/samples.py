@@ -99,6 +99,8 @@ def decode(image: PillowImage, notes: list[str]) -> Decoded:
     transparent = image.has_transparency_data
     samples = np.asarray(image.convert("RGBA" if transparent else "RGB"))
     grey = mode in ("P", "PA") and _is_grey(image)
+    if mode in ("P", "PA") and not grey and image.format != "GIF":
+        notes.append("its palette became full colour (RGB)")
     return Decoded(samples[..., 0] if grey else samples[..., :3], samples[..., 3] if transparent else None)
 
 

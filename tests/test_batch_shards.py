@@ -10,6 +10,7 @@ import pytest
 from tiny import irestore, results, write_picture, write_weights
 
 from irestore import images
+from irestore.batch.chain import Size, Step
 from irestore.batch.inputs import Elsewhere, Shard, find
 from irestore.batch.plan import Plan, Request, plan
 from irestore.cli import main
@@ -34,7 +35,7 @@ def scheduler(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 
 def planned(number: int, count: int, *inputs: str | Path, overwrite: bool = False) -> Plan:
-    request = Request(task="sr", scale=2, model="toy", overwrite=overwrite)
+    request = Request(tasks=("sr",), size=Size(factor=2), models={Step("sr", 2): "toy"}, overwrite=overwrite)
     return plan(request, find(inputs, recursive=True, shard=Shard(number, count)))
 
 

@@ -1,6 +1,5 @@
 """Arguments, folders and lists -> the pictures they name, in order, each once."""
 
-import hashlib
 import io
 import os
 import stat
@@ -11,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from irestore.batch.chain import Chain
+from irestore.batch.shards import WHOLE, Shard
 from irestore.errors import UsageError
 from irestore.images import Info
 
@@ -70,25 +70,6 @@ class Elsewhere:
     """A picture, or what was named as one, of another shard; it was not looked at."""
 
     path: Path
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Part `number`, from 1, of `count` parts. Which one a picture belongs to follows from its name alone."""
-
-    number: int = 1
-    count: int = 1
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
-
-    def has(self, name: PurePath) -> bool:
-        """Whether it is a picture of this shard; a picture met in a folder is named by its path below that folder."""
-        digest = hashlib.sha256(os.fsencode(name.as_posix())).digest()
-        return int.from_bytes(digest[:8]) % self.count == self.number - 1
-
-
-WHOLE = Shard()
 
 
 @dataclass(frozen=True)

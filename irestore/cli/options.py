@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from irestore.batch.chain import Size
-    from irestore.batch.inputs import Shard
+    from irestore.batch.shards import Shard
     from irestore.runner import Settings
     from irestore.weights import Entry, Found
 

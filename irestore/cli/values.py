@@ -10,7 +10,7 @@ from irestore.batch.chain import MOST
 from irestore.tasks import TASKS
 
 if TYPE_CHECKING:
-    from irestore.batch.inputs import Shard
+    from irestore.batch.shards import Shard
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
@@ -93,7 +93,7 @@ def device(text: str) -> str:
 
 def shard(text: str) -> "Shard":
     """`3/100`, or the name of a scheduler that has said so in the environment."""
-    from irestore.batch.inputs import Shard
+    from irestore.batch.shards import Shard
 
     match = re.fullmatch("([0-9]{1,9})/([0-9]{1,9})", text)
     if match is None and text not in (*SCHEDULERS, "auto"):

@@ -10,6 +10,7 @@ import pytest
 from tiny import irestore, results, write_picture, write_weights
 
 from irestore import images
+from irestore.batch.chain import Size, Step
 from irestore.batch.inputs import Elsewhere, find
 from irestore.batch.plan import Plan, Request, plan
 from irestore.batch.shards import Shard
@@ -35,7 +36,7 @@ def scheduler(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 
 def planned(number: int, count: int, *inputs: str | Path, overwrite: bool = False) -> Plan:
-    request = Request(task="sr", scale=2, model="toy", overwrite=overwrite)
+    request = Request(tasks=("sr",), size=Size(factor=2), models={Step("sr", 2): "toy"}, overwrite=overwrite)
     return plan(request, find(inputs, recursive=True, shard=Shard(number, count)))
 
 
@@ -108,7 +109,7 @@ def test_an_input_of_another_shard_is_never_overwritten_but_an_own_result_is(tmp
     assert not Shard(number, 2).has(PurePath("a_x2.png"))
     with pytest.raises(UsageError, match=r"a_x2.png: is an input"):
         planned(number, 2, tmp_path, overwrite=True)
-    tag = images.provenance("0.1.0", "toy", "0" * 64) + " task=sr"
+    tag = images.provenance("0.1.0", [("toy", "0" * 64)], ["sr"])
     again = images.load(tmp_path / "a_x2.png")
     images.save(again, tmp_path / "a_x2.png", images.SaveOptions(provenance=tag))
     assert [item.input.path.name for item in planned(number, 2, tmp_path, overwrite=True).items] == ["a.png"]

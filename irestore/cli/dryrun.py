@@ -42,7 +42,7 @@ def show(plan: Plan, entries: Mapping[Step, weights.Entry], options: Options) ->
     if options.messages.quiet:
         return
     models = (f"{entry.name} ({weights.state(entry, options.model.model_dir)})" for entry in entries.values())
-    told = f"{len(plan.items)} to do with {' and '.join(models) or 'no network'}"
+    told = f"{len(plan.items)} to do{' with ' if entries else ''}{' and '.join(models)}"
     if largest:
         told += f", about {duration(total_seconds)} and {largest / 2**20:.0f} MiB beyond the loaded network"
     disk = sum(map(least_bytes, plan.items))

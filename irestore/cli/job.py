@@ -95,12 +95,12 @@ def _candidates(options: Options) -> dict[Step, tuple[weights.Entry, ...]]:
     for first in options.first:
         named = None if first in TASKS else weights.find(first, weights.entries(model.manifest))
         step = Step(named.task if named else first, 1)
+        if step in wanted or step.task == options.task:
+            raise UsageError(f"--first {first}: {step.task} is to be done already; leave it out")
         if TASKS[step.task].enlarges:
             raise UsageError(
                 f"--first {first}: enlarges, so it comes last: irestore {step.task} --first {options.task}"
             )
-        if step in wanted or step.task == options.task:
-            raise UsageError(f"--first {first}: {step.task} is to be done already; leave it out")
         other = replace(model, model=named and named.name, weights=None, architecture=None, config=())
         wanted[step] = candidates(other, computing, step.task, None)
     if TASKS[options.task].enlarges and not _is_named(model):

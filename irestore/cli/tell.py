@@ -43,7 +43,7 @@ def report_settled(planned: Plan, options: Options, report: Report) -> None:
                 report.note(f"{count} of format {source} will be {format}; -f chooses another format")
     large = sum(item.chain.restored == item.chain.source for item in planned.items)
     if large and TASKS[options.task].enlarges:
-        report.note(f"{large} as large as asked for or larger: brought to that size, not enlarged by a network")
+        report.note(f"{large} already that large or larger: not enlarged, only brought to that size")
     if not planned.items and not planned.settled:
         of_shard = f" of shard {files.shard}" if files.shard.count > 1 else ""
         report.note(f"no pictures{of_shard} found in {', '.join(files.inputs) or files.files_from}")

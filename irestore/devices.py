@@ -30,7 +30,7 @@ def pick(name: str = "auto") -> torch.device:
             raise UsageError(f"device {name}: this PyTorch ({torch.__version__}) sees no CUDA GPU; use --device cpu")
         index, count = int(match[1] or 0), torch.cuda.device_count()
         if index >= count:
-            raise UsageError(f"device {name}: there are {count} CUDA GPUs, cuda:0 to cuda:{count - 1}")
+            raise UsageError(f"device {name}: the CUDA GPUs here are cuda:0 to cuda:{count - 1}")
         return torch.device("cuda", index)
     raise UsageError(f"device {name!r}: must be auto, cpu, mps, cuda or cuda:N")
 

@@ -104,6 +104,18 @@ def test_a_model_lives_from_download_to_rm(machine):
     assert "was not in the cache" in machine.irestore("models", "rm", "toy").err
 
 
+def test_no_path_reaches_the_terminal_as_it_is(tmp_path, capsys):
+    folder = tmp_path / "red\x1b[31m\nirestore: all is well"
+    folder.mkdir()
+    (folder / "own.safetensors").write_bytes(CONTENT)
+    path = manifest(folder / "m.toml", CONTENT, repo=None, revision=None, file="own.safetensors")
+    for arguments in (["list", "-v"], ["path", "toy"], ["verify", "toy"]):
+        assert main(["models", *arguments, "--manifest", str(path)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert "red\\x1b[31m\\nirestore" in "".join(lines)
+        assert all(map(str.isprintable, lines))
+
+
 def test_download_all_takes_what_comes_from_the_hub(machine, tmp_path):
     code = "import sys; from irestore.weights import manifest;"
     code += "from pathlib import Path; manifest.builtin = lambda: Path(sys.argv[1]); from irestore.cli import main;"

@@ -3,9 +3,11 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from PIL import Image
 from tiny import CONFIG, Ran, finish, interrupt, irestore, results, size_of, start, write_picture, write_weights
 
 from irestore import images
+from irestore import weights as weights_package
+from irestore.batch import progress
 from irestore.batch.report import Report
 from irestore.batch.run import RunOptions
 from irestore.cli import main
@@ -249,6 +253,25 @@ def test_verbose_says_how_and_why(here: Path, weights: Path, capsys: pytest.Capt
     assert "; fp32 (auto: the exact one); tiles of 16x16 for 40x40, about " in first
     assert "megapixels read, computing " in last
     assert last.endswith("): a_x2.png, made by tiny")
+
+
+def test_a_long_run_says_at_its_start_what_would_be_faster(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LONG_SECONDS", "TRUST_SECONDS", "DRAW_SECONDS"):
+        monkeypatch.setattr(progress, name, 0.0)
+    near = models.find("compact-deblur", models.entries())
+    for module in (weights_package, models):
+        monkeypatch.setattr(
+            module,
+            "entries",
+            lambda manifests=(): (replace(near, name="far", cpu_seconds=550.0, size_bytes=10**9), near),
+        )
+    write_picture(here / "a.png", (90, 90))
+    assert main(["deblur", "-m", "far", "--ensemble", "-d", "cpu", "a.png"]) == 0
+    told = r"irestore: this will take about \S+ s with far on cpu; -m compact-deblur: about \S+ s; without --ensemble: "
+    err = capsys.readouterr().err
+    assert len(re.findall(told, err)) == 1, err
 
 
 def test_frames_are_refused_or_taken_as_asked(here: Path, weights: Path) -> None:
@@ -560,11 +583,12 @@ def test_progress_is_shown_on_a_terminal(tmp_path: Path, weights: Path) -> None:
         write_picture(tmp_path / f"{number}.png", (64, 64))
     arguments = [*command(weights), "0.png", "1.png", "2.png", "--overwrite"]
 
-    def on_terminal(*more: str) -> str:
+    def on_terminal(*more: str, term: str = "xterm") -> str:
         told, end = pty.openpty()
         termios.tcsetwinsize(end, (24, 100))
         with open(end, "wb") as terminal:  # noqa: PTH123 a descriptor
-            process = start(tmp_path, ["sh", "-c", f'exec "$@" 2>{os.ttyname(end)}', "sh", *arguments, *more])
+            shell = ["sh", "-c", f'exec "$@" 2>{os.ttyname(end)}', "sh"]
+            process = start(tmp_path, [*shell, *arguments, *more], more={"TERM": term})
             ran: Ran = finish(process)
             assert ran.code == 0
             terminal.flush()
@@ -583,7 +607,10 @@ def test_progress_is_shown_on_a_terminal(tmp_path: Path, weights: Path) -> None:
     assert "3 done" in shown
     assert "Warning" not in shown
     assert "::" not in shown
-    assert "%" not in on_terminal("--no-progress")
+    for plain in (on_terminal("--no-progress"), on_terminal(term="dumb")):
+        assert "%" not in plain
+        assert "\x1b" not in plain
+        assert len(plain.replace("\r\n", "\n").splitlines()) == 2  # the slowest, and the counts
 
 
 def test_a_pipe_as_input_is_refused_not_waited_for(tmp_path: Path, weights: Path) -> None:

@@ -13,9 +13,8 @@ from PIL import Image
 from irestore.errors import UsageError, WriteError
 from irestore.images import png, tiff_write
 from irestore.images.colour import flattened, parse_colour, profile_space, to_srgb
-from irestore.images.exif import corrected, tells_resolution
+from irestore.images.exif import corrected, corrected_xmp, tells_resolution
 from irestore.images.formats import Format, SaveOptions, check_target, row_of
-from irestore.images.metadata import corrected_xmp
 from irestore.images.picture import Metadata, Picture
 from irestore.images.pillow_errors import summary
 from irestore.images.samples import Raster, Samples, one_channel, to_samples

@@ -1,6 +1,5 @@
 """What a file says besides its pixels: read from Pillow's image, and made true for the result."""
 
-import re
 from typing import Any
 
 from PIL import Image, JpegImagePlugin
@@ -52,17 +51,6 @@ def read_metadata(image: Image.Image, oriented: bool, notes: list[str]) -> Metad
         jpeg=_jpeg_tables(image),
         oriented=oriented,
     )
-
-
-def corrected_xmp(xmp: bytes, width: int, height: int, oriented: bool) -> bytes:
-    """The packet, byte for byte except for the numbers that upright pixels of this size make untrue."""
-    truths = {rb"tiff:ImageWidth": width, rb"tiff:ImageLength": height}
-    truths |= {rb"exif:PixelXDimension": width, rb"exif:PixelYDimension": height}
-    if oriented:
-        truths[rb"tiff:Orientation"] = 1
-    for name, value in truths.items():
-        xmp = re.sub(rb"(" + name + rb"\s*(?:=\s*[\"']|>)\s*)\d+", rb"\g<1>%d" % value, xmp)
-    return xmp
 
 
 def _bytes(value: Any) -> bytes | None:

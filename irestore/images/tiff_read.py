@@ -2,7 +2,8 @@
 
 Pillow cuts most kinds of 16-bit TIFF to 8 bits a sample, and reads some not at all. libtiff, inside Pillow, still does
 the unpacking: it is shown the same strips or tiles as an 8-bit grey picture that is as wide as a row has bytes. What
-comes back are the bytes of the 16-bit samples, for every compression of bytes.
+comes back are the bytes of the 16-bit samples, for every compression of bytes. (tifffile needs imagecodecs for LZW, and
+a minute for the header of some files that were made to harm.)
 """
 
 import io
@@ -20,7 +21,7 @@ from irestore.images.picture import Info, Metadata, Picture
 from irestore.images.pillow_errors import any_size, check_pixels
 from irestore.images.pillow_file import open_image
 from irestore.images.samples import Decoded, Samples, decode, to_samples
-from irestore.images.tags import LONG, RATIONAL, Block, DamagedTagsError, Table, Tags, directory
+from irestore.images.tags import LONG, RATIONAL, Block, DamagedTagsError, Directory, Tags, packed
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 254, 256, 257, 258, 259, 262, 266
 _STRIPS, _CHANNELS, _STRIP_ROWS, _STRIP_BYTES, _PLANAR, _PREDICTOR = 273, 277, 278, 279, 284, 317
@@ -45,18 +46,17 @@ class TiffFile:
     def __init__(self, stream: BinaryIO, notes: list[str]) -> None:
         self._stream, self._notes = stream, notes
         self._block = Block(_content(stream))
-        pages = [Page(self._block, table, i) for i, table in enumerate(self._block.directories())]
-        self._pages = [page for page in pages if not page.get(_SUBFILE, 0) & _REDUCED] or pages
+        pages = [Page(tags, i) for i, tags in enumerate(self._block.directories())]
         if not pages:
             raise DamagedTagsError("no page")
+        self._pages = [page for page in pages if not page.tags.number(_SUBFILE, 0) & _REDUCED] or pages
         self._image: ImageFile.ImageFile | None = None
         first = self._pages[0]
-        width, height = first.width, first.height
-        twelve = first.channels == 1 and first.get(_BITS, 1) == _TWELVE
+        twelve = first.channels == 1 and first.bits == _TWELVE
         self.info = Info(
             format="tiff",
-            width=height if first.turn >= 5 else width,
-            height=width if first.turn >= 5 else height,
+            width=first.height if first.turn >= 5 else first.width,
+            height=first.width if first.turn >= 5 else first.height,
             frames=len(self._pages),
             depth=16 if first.deep or twelve else 8,
             has_alpha=first.has_alpha,
@@ -77,30 +77,24 @@ class TiffFile:
             check_pixels((page.width, page.height))
             if page.channels > page.inks + page.has_alpha:
                 self._notes.append("it has channels besides colour and alpha, which were not kept")
-            if page.deep:
-                decoded, turn = page.decoded(), page.turn
-            else:
-                decoded, turn = self._by_pillow(page), 1
-            metadata = page.metadata(self._notes)
-            yield decoded.picture(turn, "tiff", metadata)
+            decoded, turn = (page.decoded(), page.turn) if page.deep else (self._by_pillow(page), 1)
+            yield decoded.picture(turn, "tiff", page.metadata(self._notes))
 
     def _by_pillow(self, page: "Page") -> Decoded:
-        bits = page.get(_BITS, 1)
-        if self._image is None:
-            try:
-                self._image = open_image(self._stream)
-            except ReadError as error:
-                raise ReadError(
-                    f"a TIFF of a kind that cannot be read ({bits} bits a sample, compression "
-                    f"{page.get(_COMPRESSION, 1)}); convert it to 8 or 16 bits"
-                ) from error
+        try:
+            self._image = self._image or open_image(self._stream)
+        except ReadError as error:
+            raise ReadError(
+                f"a TIFF of a kind that cannot be read ({page.bits} bits a sample, compression {page.compression}); "
+                "convert it to 8 or 16 bits"
+            ) from error
         self._image.seek(page.index)
         self._image.load()  # turns it upright, too
         decoded = decode(self._image, self._notes)
         depth = 8 * decoded.colour.itemsize
-        if bits > depth:
-            self._notes.append(f"its samples of {bits} bits were read as 8")
-        elif bits == _TWELVE and depth > bits:
+        if page.bits > depth:
+            self._notes.append(f"its samples of {page.bits} bits were read as 8")
+        elif page.bits == _TWELVE and depth > page.bits:
             decoded.colour = to_samples(decoded.colour.astype(np.float32) / np.float32(4095), 16)
         return decoded
 
@@ -108,32 +102,25 @@ class TiffFile:
 class Page:
     """One page; raises DamagedTagsError where tags that it needs are not what they should be."""
 
-    def __init__(self, block: Block, table: Table, index: int) -> None:
-        self._block, self._table, self.index = block, table, index
-        self.width, self.height = self.get(_WIDTH, 0), self.get(_HEIGHT, 0)
-        self.channels = self.get(_CHANNELS, 1)
-        self._photometric = self.get(_PHOTOMETRIC, _GREY)
+    def __init__(self, tags: Directory, index: int) -> None:
+        number = tags.number
+        self.tags, self.index = tags, index
+        self.width, self.height, self.channels = number(_WIDTH, 0), number(_HEIGHT, 0), number(_CHANNELS, 1)
+        self.bits, self.compression = number(_BITS, 1), number(_COMPRESSION, 1)
+        self._photometric = number(_PHOTOMETRIC, _GREY)
         self.inks = _INKS.get(self._photometric, self.channels)
-        turn = self.get(ORIENTATION, 1)
+        turn = number(ORIENTATION, 1)
         self.turn = turn if 1 <= turn <= 8 else 1
-        self._tiled = _TILES in table
-        extras = self._all(_EXTRA)[: max(self.channels - self.inks, 0)]
+        extras = tags.numbers(_EXTRA)[: max(self.channels - self.inks, 0)]
         self._alpha_at = next((i for i, kind in enumerate(extras) if kind in (_PREMULTIPLIED, _ALPHA)), -1)
         self.has_alpha = self._alpha_at >= 0
         self._premultiplied = self.has_alpha and extras[self._alpha_at] == _PREMULTIPLIED
-        self._planes = self.channels if self.get(_PLANAR, 1) == 2 else 1
-
-    def get(self, tag: int, default: int) -> int:
-        """The first number of a tag."""
-        return self._block.number(self._table[tag]) if tag in self._table else default
-
-    def _all(self, tag: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
-        return self._block.numbers(self._table[tag]) if tag in self._table else default
+        self._planes = self.channels if number(_PLANAR, 1) == 2 else 1
 
     def raw(self, tag: int, notes: list[str], most_bytes: int = 2**31) -> bytes | None:
         """The bytes of a tag, None where it is not there; a note where it is damaged."""
         try:
-            return self._block.raw(self._table[tag], most_bytes) if tag in self._table else None
+            return self.tags.raw(tag, most_bytes) if tag in self.tags else None
         except DamagedTagsError:
             notes.append(f"its tag {tag} is damaged and was not kept")
             return None
@@ -145,11 +132,11 @@ class Page:
             return (
                 0 < self.inks <= self.channels <= _MOST_CHANNELS
                 and self._photometric <= 2
-                and set(self._all(_BITS, (1,))) == {16}
-                and set(self._all(_FORMAT, (1,))) == {1}
+                and set(self.tags.numbers(_BITS)) == {16}
+                and set(self.tags.numbers(_FORMAT, 1)) == {1}
                 and min(self.width, self.height) > 0
-                and self.get(_COMPRESSION, 1) in _BYTEWISE
-                and self.get(_PREDICTOR, 1) in (1, 2)
+                and self.compression in _BYTEWISE
+                and self.tags.number(_PREDICTOR, 1) in (1, 2)
             )
         except DamagedTagsError:
             return False  # Pillow's to read, or to refuse
@@ -173,9 +160,9 @@ class Page:
         channels = self.channels if self._planes == 1 else 1
         with any_size(), open_image(io.BytesIO(self._as_bytes(plane, channels))) as image:
             rows = np.asarray(image)
-        samples = rows.view(self._block.order + "u2").astype(np.uint16).reshape(self.height, self.width, channels)
-        if self.get(_PREDICTOR, 1) == 2:
-            step = self.get(_TILE_WIDTH, 0) if self._tiled else self.width
+        samples = rows.view(self.tags.block.order + "u2").astype(np.uint16).reshape(self.height, self.width, channels)
+        if self.tags.number(_PREDICTOR, 1) == 2:
+            step = self.tags.number(_TILE_WIDTH, self.width) if _TILES in self.tags else self.width
             for left in range(0, self.width, step):
                 part = samples[:, left : left + step]
                 np.cumsum(part, axis=1, dtype=np.uint16, out=part)
@@ -183,46 +170,38 @@ class Page:
 
     def _as_bytes(self, plane: int, channels: int) -> bytes:
         """The file with one more directory, the first now: the same data as 8-bit grey, one pixel a byte."""
-        order, wide = self._block.order, 2 * channels
+        tags, order, wide = self.tags, self.tags.block.order, 2 * channels
         numbers: dict[int, tuple[int, ...]] = {_WIDTH: (self.width * wide,), _HEIGHT: (self.height,), _BITS: (8,)}
-        numbers |= {_PHOTOMETRIC: (_GREY,), _CHANNELS: (1,)}
-        for tag in (_COMPRESSION, _FILL_ORDER, _STRIP_ROWS, _TILE_HEIGHT):
-            if tag in self._table:
-                numbers[tag] = self._all(tag)
-        if self._tiled:
-            numbers[_TILE_WIDTH] = (self.get(_TILE_WIDTH, 0) * wide,)
-        for tag in (_TILES, _TILE_BYTES) if self._tiled else (_STRIPS, _STRIP_BYTES):
-            places = self._block.numbers(self._table[tag], most_bytes=2**31) if tag in self._table else ()
+        numbers |= {_PHOTOMETRIC: (_GREY,), _CHANNELS: (1,), _COMPRESSION: (self.compression,)}
+        numbers |= {tag: tags.numbers(tag) for tag in (_FILL_ORDER, _STRIP_ROWS, _TILE_HEIGHT) if tag in tags}
+        if _TILES in tags:
+            numbers[_TILE_WIDTH] = (tags.number(_TILE_WIDTH, 0) * wide,)
+        for tag in (_TILES, _TILE_BYTES) if _TILES in tags else (_STRIPS, _STRIP_BYTES):
+            places = tags.numbers(tag, most_bytes=2**31)
             each = len(places) // self._planes
             numbers[tag] = places[plane * each : (plane + 1) * each]
-        tags: Tags = {tag: (LONG, values) for tag, values in numbers.items()}
-        content = self._block.content
+        content = tags.block.content
         end = len(content) + len(content) % 2
         head = struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, end)
-        return b"".join((head, content[len(head) :], bytes(end - len(content)), directory(order, tags, end)))
+        described: Tags = {tag: (LONG, values) for tag, values in numbers.items()}
+        return b"".join((head, content[len(head) :], bytes(end - len(content)), packed(order, described, end)))
 
     def metadata(self, notes: list[str]) -> Metadata:
         """What the page says besides its pixels; `notes` on what is not kept."""
         kept = CARRIED | {_XMP, _IPTC, _ICC}
-        if lost := [tag for tag in self._table if tag not in kept and (tag >= _FIRST_PRIVATE or tag in _COLOUR_TAGS)]:
+        if lost := [tag for tag in self.tags if tag not in kept and (tag >= _FIRST_PRIVATE or tag in _COLOUR_TAGS)]:
             notes.append(f"its TIFF tags {', '.join(map(str, lost[:10]))} were not kept")
-        return Metadata(
-            icc=self.raw(_ICC, notes),
-            exif=from_tiff(self._block, self._table),
-            xmp=self.raw(_XMP, notes),
-            iptc=self.raw(_IPTC, notes),
-            dpi=self._dpi(notes),
-            oriented=self.turn != 1,
-        )
+        icc, xmp, iptc = (self.raw(tag, notes) for tag in (_ICC, _XMP, _IPTC))
+        return Metadata(icc, from_tiff(self.tags), xmp, iptc, self._dpi(notes), oriented=self.turn != 1)
 
     def _dpi(self, notes: list[str]) -> tuple[float, float] | None:
-        per_inch = _PER_INCH.get(self.get(_RESOLUTION_UNIT, 2))
+        per_inch = _PER_INCH.get(self.tags.number(_RESOLUTION_UNIT, 2))
         values = []
         for tag in (_X_RESOLUTION, _Y_RESOLUTION):
             raw = self.raw(tag, notes)
-            if per_inch is None or raw is None or self._table[tag].kind != RATIONAL:
+            if per_inch is None or raw is None or self.tags[tag].kind != RATIONAL:
                 return None
-            above, below = struct.unpack_from(self._block.order + "II", raw)
+            above, below = struct.unpack_from(self.tags.block.order + "II", raw)
             values.append(above / below * per_inch if below else 0.0)
         return (values[0], values[1]) if all(1 <= value < 1e6 for value in values) else None
 

@@ -13,7 +13,7 @@ from PIL import Image
 from irestore.errors import UsageError, WriteError
 from irestore.images import png, tiff_write
 from irestore.images.colour import flattened, parse_colour, profile_space, to_srgb
-from irestore.images.exif import corrected, corrected_xmp, tells_resolution
+from irestore.images.exif import corrected, corrected_xmp, resolution
 from irestore.images.formats import Format, SaveOptions, check_target, row_of
 from irestore.images.picture import Metadata, Picture
 from irestore.images.pillow_errors import summary
@@ -152,7 +152,7 @@ def _note_lost(given: Metadata, name: str, several: bool, notes: list[str]) -> N
     """Note the kinds of metadata that the format cannot hold."""
     holds, chunks = row_of(name).holds.split(), dict(given.png_colour)
     kept = {
-        "dpi": "exif" in holds and tells_resolution(given.exif),
+        "dpi": "exif" in holds and resolution(given.exif),
         "png_colour": b"cICP" not in chunks
         and (b"sRGB" in chunks or given.icc is not None or chunks == {b"gAMA": _SRGB_GAMMA}),
         "duration": not several,

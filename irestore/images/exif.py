@@ -19,7 +19,8 @@ BELOW = frozenset({0x8769, 0x8825, 0xA005})
 
 _MARK = "irestore/"  # how the text of a provenance tag starts
 _IMAGE_WIDTH, _IMAGE_HEIGHT = 0x0100, 0x0101
-_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _CENTIMETRE = 0x011A, 0x011B, 0x0128, 3
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
+_INCH, _PER_INCH = 2, {2: 1.0, 3: 2.54}
 _THUMBNAIL_OFFSET, _THUMBNAIL_BYTES = 0x0201, 0x0202
 _EXIF_DIRECTORY, _PIXEL_WIDTH, _PIXEL_HEIGHT = 0x8769, 0xA002, 0xA003
 _BIGTIFF_KINDS = 13  # and above: kinds that EXIF does not know
@@ -37,11 +38,20 @@ def orientation(exif: bytes | None) -> int:
     return 1
 
 
-def tells_resolution(exif: bytes | None) -> bool:
-    """Whether an EXIF block says how many dots there are to an inch or a centimetre."""
-    with contextlib.suppress(DamagedTagsError):
-        return _X_RESOLUTION in Block(exif or EMPTY).first()
-    return False
+def resolution(exif: bytes | None) -> tuple[float, float] | None:
+    """Dots per inch (x, y) as an EXIF block says, None where it does not, or nothing that makes sense."""
+    with contextlib.suppress(DamagedTagsError, ZeroDivisionError, struct.error):
+        first = Block(exif or EMPTY).first()
+        per_inch = _PER_INCH.get(first.number(_RESOLUTION_UNIT, _INCH), 0)
+        code = first.block.order + "II"
+        pairs = [struct.unpack(code, first.raw(tag)) for tag in (_X_RESOLUTION, _Y_RESOLUTION)]
+        return sensible(*(above / below * per_inch for above, below in pairs))
+    return None
+
+
+def sensible(x: float, y: float) -> tuple[float, float] | None:
+    """A resolution in dots per inch, None if it cannot be meant: a damaged file's zeros, NaN, or giant numbers."""
+    return (x, y) if 1 <= x < 1e6 and 1 <= y < 1e6 else None
 
 
 def provenance(version: str, model: str, sha256: str) -> str:
@@ -91,10 +101,10 @@ def corrected(
     if _EXIF_DIRECTORY in first:
         camera = Directory(block, first.number(_EXIF_DIRECTORY, 0))
         _set_numbers(camera, {_PIXEL_WIDTH: size[0], _PIXEL_HEIGHT: size[1]})
-    per_unit = 2.54 if first.number(_RESOLUTION_UNIT, 2) == _CENTIMETRE else 1
+    per_inch = _PER_INCH.get(first.number(_RESOLUTION_UNIT, _INCH), 1)
     for tag, value in zip((_X_RESOLUTION, _Y_RESOLUTION), dpi or (), strict=False):
         if tag in first and first[tag].kind == RATIONAL:
-            block.put("II", block.offset(first[tag].at + 8), *ratio(value / per_unit))
+            block.put("II", block.offset(first[tag].at + 8), *ratio(value / per_inch))
     _drop_thumbnail(first, content)
     _set_provenance(first, content, provenance)
     return bytes(content)
@@ -153,7 +163,7 @@ def from_tiff(directory: Directory) -> bytes | None:
 def _copied(directory: Directory, content: bytearray, chosen: Set[int], depth: int) -> Tags:
     """The chosen tags; directories below them go into `content`. What cannot be read, or is too large, is left out."""
     plain = [tag for tag in chosen - BELOW if directory[tag].kind < _BIGTIFF_KINDS]
-    tags = directory.readable(plain, _MOST_BYTES // max(len(plain), 1))
+    tags: Tags = {**directory.readable(plain, _MOST_BYTES // max(len(plain), 1))}
     for tag in chosen & BELOW if depth else ():
         with contextlib.suppress(DamagedTagsError):
             below = Directory(directory.block, directory.number(tag, 0))

@@ -4,7 +4,7 @@ from typing import Any
 
 from PIL import Image, JpegImagePlugin
 
-from irestore.images.exif import tells_resolution
+from irestore.images.exif import resolution, sensible
 from irestore.images.picture import JpegTables, Metadata
 
 _EXIF_HEAD = b"Exif\0\0"
@@ -54,10 +54,9 @@ def _bytes(value: Any) -> bytes | None:
 
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:
-    if image.format in ("JPEG", "MPO") and not image.info.get("jfif_unit") and not tells_resolution(exif_of(image)):
+    if image.format in ("JPEG", "MPO") and not image.info.get("jfif_unit") and not resolution(exif_of(image)):
         return None  # 72, Pillow's guess for EXIF without a resolution
-    x, y = (float(value) for value in image.info.get("dpi", (0, 0)))
-    return (x, y) if 1 <= x < 1e6 and 1 <= y < 1e6 else None  # a damaged file's NaN fails here too
+    return sensible(*map(float, image.info.get("dpi", (0, 0))))
 
 
 def _jpeg_tables(image: Image.Image) -> JpegTables | None:

@@ -124,12 +124,13 @@ class Directory(dict[int, Entry]):
         """The first value of a tag of whole numbers."""
         return self.numbers(tag, default)[0]
 
-    def readable(self, tags: Iterable[int], most_bytes: int = 2**31) -> Tags:
+    def readable(self, tags: Iterable[int], most_bytes: int = 2**31) -> dict[int, tuple[int, bytes]]:
         """Those of the tags whose values can be read, to be written elsewhere."""
-        found: Tags = {}
+        found = {}
         for tag in tags:
             with contextlib.suppress(DamagedTagsError):
-                found[tag] = self[tag].kind, self.raw(tag, most_bytes)
+                raw = self.raw(tag, most_bytes)
+                found[tag] = self[tag].kind, raw
         return found
 
     def set_number(self, tag: int, value: int) -> None:

@@ -16,22 +16,22 @@ import numpy as np
 from PIL import ImageFile
 
 from irestore.errors import ReadError
-from irestore.images.exif import CARRIED, ORIENTATION, PROCESSING_SOFTWARE, from_tiff, provenance_of_text
+from irestore.images.exif import CARRIED, ORIENTATION, PROCESSING_SOFTWARE, from_tiff, provenance_of_text, resolution
 from irestore.images.picture import Info, Metadata, Picture
 from irestore.images.pillow_errors import any_size, check_pixels
 from irestore.images.pillow_file import open_image
 from irestore.images.samples import Decoded, Samples, decode, to_samples
-from irestore.images.tags import LONG, RATIONAL, Block, DamagedTagsError, Directory, Tags, packed
+from irestore.images.tags import LONG, SHORT, Block, DamagedTagsError, Directory, Tags, packed
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 254, 256, 257, 258, 259, 262, 266
 _STRIPS, _CHANNELS, _STRIP_ROWS, _STRIP_BYTES, _PLANAR, _PREDICTOR = 273, 277, 278, 279, 284, 317
 _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _EXTRA, _FORMAT = 322, 323, 324, 325, 338, 339
-_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
+_PLACES = {_STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES}
+_LAYOUT = _PLACES | {_COMPRESSION, _FILL_ORDER, _STRIP_ROWS, _TILE_WIDTH, _TILE_HEIGHT}
 _XMP, _IPTC, _ICC = 700, 33723, 34675
 _COLOUR_TAGS, _FIRST_PRIVATE = (301, 318, 319), 32768  # a curve, white point, primaries
 
 _REDUCED = 1  # bit of the subfile tag: a smaller copy of another page
-_PER_INCH = {2: 1.0, 3: 2.54}
 _TWELVE = 12  # bits a sample, which Pillow gives as they are in 16
 _BYTEWISE = {1, 5, 8, 32773, 32946, 34925, 50000}  # none, LZW, deflate, PackBits, deflate, LZMA, Zstandard
 _GREY_INVERTED, _GREY = 0, 1
@@ -53,6 +53,7 @@ class TiffFile:
         self._image: ImageFile.ImageFile | None = None
         first = self._pages[0]
         twelve = first.channels == 1 and first.bits == _TWELVE
+        made = [raw for _, raw in first.tags.readable([PROCESSING_SOFTWARE], most_bytes=2**16).values()]
         self.info = Info(
             format="tiff",
             width=first.height if first.turn >= 5 else first.width,
@@ -61,7 +62,7 @@ class TiffFile:
             depth=16 if first.deep or twelve else 8,
             has_alpha=first.has_alpha,
             file_bytes=len(self._block.content),
-            provenance=provenance_of_text(first.raw(PROCESSING_SOFTWARE, [], most_bytes=2**16) or b""),
+            provenance=provenance_of_text(made[0]) if made else None,
         )
 
     def close(self) -> None:
@@ -117,14 +118,6 @@ class Page:
         self._premultiplied = self.has_alpha and extras[self._alpha_at] == _PREMULTIPLIED
         self._planes = self.channels if number(_PLANAR, 1) == 2 else 1
 
-    def raw(self, tag: int, notes: list[str], most_bytes: int = 2**31) -> bytes | None:
-        """The bytes of a tag, None where it is not there; a note where it is damaged."""
-        try:
-            return self.tags.raw(tag, most_bytes) if tag in self.tags else None
-        except DamagedTagsError:
-            notes.append(f"its tag {tag} is damaged and was not kept")
-            return None
-
     @property
     def deep(self) -> bool:
         """Whether its samples are 16-bit whole numbers, grey or RGB, packed so that `decoded` can read them."""
@@ -170,40 +163,32 @@ class Page:
 
     def _as_bytes(self, plane: int, channels: int) -> bytes:
         """The file with one more directory, the first now: the same data as 8-bit grey, one pixel a byte."""
-        tags, order, wide = self.tags, self.tags.block.order, 2 * channels
-        numbers: dict[int, tuple[int, ...]] = {_WIDTH: (self.width * wide,), _HEIGHT: (self.height,), _BITS: (8,)}
-        numbers |= {_PHOTOMETRIC: (_GREY,), _CHANNELS: (1,), _COMPRESSION: (self.compression,)}
-        numbers |= {tag: tags.numbers(tag) for tag in (_FILL_ORDER, _STRIP_ROWS, _TILE_HEIGHT) if tag in tags}
-        if _TILES in tags:
-            numbers[_TILE_WIDTH] = (tags.number(_TILE_WIDTH, 0) * wide,)
-        for tag in (_TILES, _TILE_BYTES) if _TILES in tags else (_STRIPS, _STRIP_BYTES):
-            places = tags.numbers(tag, most_bytes=2**31)
-            each = len(places) // self._planes
-            numbers[tag] = places[plane * each : (plane + 1) * each]
-        content = tags.block.content
+        order, wide = self.tags.block.order, 2 * channels
+        numbers = {tag: self.tags.numbers(tag, most_bytes=2**31) for tag in _LAYOUT & self.tags.keys()}
+        for tag in _PLACES & numbers.keys():
+            each = len(numbers[tag]) // self._planes
+            numbers[tag] = numbers[tag][plane * each : (plane + 1) * each]
+        if _TILE_WIDTH in numbers:
+            numbers[_TILE_WIDTH] = (numbers[_TILE_WIDTH][0] * wide,)
+        numbers |= {_WIDTH: (self.width * wide,), _HEIGHT: (self.height,)}
+        tags: Tags = {_BITS: (SHORT, (8,)), _PHOTOMETRIC: (SHORT, (_GREY,)), _CHANNELS: (SHORT, (1,))}
+        tags |= {tag: (LONG, values) for tag, values in numbers.items()}
+        content = self.tags.block.content
         end = len(content) + len(content) % 2
         head = struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, end)
-        described: Tags = {tag: (LONG, values) for tag, values in numbers.items()}
-        return b"".join((head, content[len(head) :], bytes(end - len(content)), packed(order, described, end)))
+        return b"".join((head, content[len(head) :], bytes(end - len(content)), packed(order, tags, end)))
 
     def metadata(self, notes: list[str]) -> Metadata:
         """What the page says besides its pixels; `notes` on what is not kept."""
         kept = CARRIED | {_XMP, _IPTC, _ICC}
         if lost := [tag for tag in self.tags if tag not in kept and (tag >= _FIRST_PRIVATE or tag in _COLOUR_TAGS)]:
             notes.append(f"its TIFF tags {', '.join(map(str, lost[:10]))} were not kept")
-        icc, xmp, iptc = (self.raw(tag, notes) for tag in (_ICC, _XMP, _IPTC))
-        return Metadata(icc, from_tiff(self.tags), xmp, iptc, self._dpi(notes), oriented=self.turn != 1)
-
-    def _dpi(self, notes: list[str]) -> tuple[float, float] | None:
-        per_inch = _PER_INCH.get(self.tags.number(_RESOLUTION_UNIT, 2))
-        values = []
-        for tag in (_X_RESOLUTION, _Y_RESOLUTION):
-            raw = self.raw(tag, notes)
-            if per_inch is None or raw is None or self.tags[tag].kind != RATIONAL:
-                return None
-            above, below = struct.unpack_from(self.tags.block.order + "II", raw)
-            values.append(above / below * per_inch if below else 0.0)
-        return (values[0], values[1]) if all(1 <= value < 1e6 for value in values) else None
+        given = [tag for tag in (_ICC, _XMP, _IPTC) if tag in self.tags]
+        found = self.tags.readable(given)
+        notes.extend(f"its tag {tag} is damaged and was not kept" for tag in given if tag not in found)
+        icc, xmp, iptc = (found[tag][1] if tag in found else None for tag in (_ICC, _XMP, _IPTC))
+        exif = from_tiff(self.tags)
+        return Metadata(icc, exif, xmp, iptc, resolution(exif), oriented=self.turn != 1)
 
 
 def _content(stream: BinaryIO) -> bytes | mmap.mmap:

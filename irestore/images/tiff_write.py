@@ -29,13 +29,14 @@ def write(rasters: Iterable[Raster], stream: BinaryIO) -> None:
     link, order = 4, ""  # where the offset of the next directory is to be written
     for raster in rasters:
         block = Block(raster.metadata.exif or EMPTY)
-        given = block.first()
-        if not order:
+        given, first = block.first(), not order
+        if first:
             order = block.order
             stream.write(block.content)
-            tags = given.readable(given.keys() - _STRUCTURE)
-        else:  # offsets into its own EXIF block would lead nowhere
-            tags = given.readable(given.keys() - _STRUCTURE - BELOW) if block.order == order else {}
+        tags: Tags = {}
+        if block.order == order:  # offsets into a block that is not in the file would lead nowhere
+            tags |= given.readable(given.keys() - _STRUCTURE - (set() if first else BELOW))
+        if not first:
             tags[254] = LONG, (_MULTIPAGE,)
         tags |= _described(raster.metadata, order) | _pixels(raster.samples, stream, order)
         at = _even(stream)

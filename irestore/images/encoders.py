@@ -1,8 +1,8 @@
 """From pictures to the bytes of each format."""
 
 import dataclasses
+import io
 import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, BinaryIO
@@ -26,6 +26,7 @@ _KINDS = {  # of metadata, as messages call them
 }  # fmt: skip
 _KEPT_BY_STRIP = ("icc", "png_colour", "jpeg", "lossless", "duration", "loop")
 _SRGB_GAMMA = struct.pack(">I", 45455)
+_STUB = Image.new("L", (1, 1))
 
 
 def encode_frames(pictures: Iterable[Picture], stream: BinaryIO, name: str, options: SaveOptions) -> tuple[str, ...]:
@@ -58,10 +59,9 @@ def _write(frames: list[Raster], stream: BinaryIO, row: Format, options: SaveOpt
     metadata = frames[0].metadata
     common = {"icc_profile": metadata.icc, "exif": metadata.exif, "xmp": metadata.xmp, "dpi": metadata.dpi}
     chosen: dict[str, Any] = {name: value for name, value in common.items() if value} | row.encoder(frames, options)
-    if frames[0].samples.itemsize == 2:  # which Pillow cannot write
-        png.write(frames[0].samples, stream, [*_png_chunks(metadata), *(each[:2] for each in chosen["pnginfo"].chunks)])
-        return
-    images = [Image.fromarray(np.ascontiguousarray(frame.samples)) for frame in frames]
+    deep = frames[0].samples.itemsize == 2  # which Pillow cannot write, only what goes with the pixels
+    target = io.BytesIO() if deep else stream
+    images = [_STUB] if deep else [Image.fromarray(np.ascontiguousarray(frame.samples)) for frame in frames]
     if row.pillow == "GIF":
         notes += _lost_in_gif(images)
     if len(frames) > 1:
@@ -72,11 +72,13 @@ def _write(frames: list[Raster], stream: BinaryIO, row: Format, options: SaveOpt
         if metadata.loop is not None and not (row.pillow == "GIF" and metadata.loop == 1):
             chosen["loop"] = metadata.loop
     try:
-        images[0].save(stream, row.pillow, **chosen)
+        images[0].save(target, row.pillow, **chosen)
     except (OSError, MemoryError):
         raise  # of the disk, mostly: the caller knows the file
     except Exception as error:  # encoders raise nearly anything for what they cannot write
         raise WriteError(f"cannot be written as {row.pillow} ({summary(error)})") from error
+    if deep:
+        png.write(frames[0].samples, stream, target)
 
 
 def _lost_in_gif(images: list[Image.Image]) -> Iterator[str]:
@@ -84,16 +86,6 @@ def _lost_in_gif(images: list[Image.Image]) -> Iterator[str]:
         yield "its colours became the 256 that a frame of a gif holds"
     if any(image.mode == "RGBA" and any(image.getchannel("A").histogram()[1:255]) for image in images):
         yield "its half-transparent pixels became transparent or opaque: gif holds no other"
-
-
-def _png_chunks(metadata: Metadata) -> Iterator[png.Chunk]:
-    """Those chunks of a 16-bit PNG that Pillow writes itself at 8 bits."""
-    if metadata.icc:
-        yield b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.icc)
-    if metadata.dpi:
-        yield b"pHYs", struct.pack(">IIB", *(min(round(value / 0.0254), 2**31 - 1) for value in metadata.dpi), 1)
-    if metadata.exif:
-        yield b"eXIf", metadata.exif
 
 
 def _raster(picture: Picture, name: str, options: SaveOptions, several: bool, notes: list[str]) -> Raster:

@@ -6,7 +6,7 @@ then the low one. Written here, since Pillow cannot; imagecodecs could, but is 4
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -14,8 +14,6 @@ from PIL import ImageFile
 
 from irestore.errors import ReadError
 from irestore.images.samples import Decoded, Samples, keyed
-
-Chunk = tuple[bytes, bytes]  # name, content
 
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type -> samples a pixel
 _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
@@ -43,9 +41,9 @@ def _chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
         at += 12 + length
 
 
-def colour_chunks(stream: BinaryIO, notes: list[str]) -> tuple[Chunk, ...]:
+def colour_chunks(stream: BinaryIO, notes: list[str]) -> tuple[tuple[bytes, bytes], ...]:
     """The chunks that say what the colours mean, besides an ICC profile; `notes` on others that are not kept."""
-    found: list[Chunk] = []
+    found = []
     others: dict[str, None] = {}
     for name, length in _chunks(stream):
         if name in _COLOUR and length <= _COLOUR_BYTES:
@@ -116,13 +114,15 @@ def decoded(image: ImageFile.ImageFile, again: Callable[[], ImageFile.ImageFile]
     return keyed(samples, image.info.get("transparency"))
 
 
-def write(samples: Samples, stream: BinaryIO, chunks: Sequence[Chunk]) -> None:
-    """A 16-bit PNG of `samples`, uint16 (H, W) or (H, W, 1..4), with further `chunks` before the pixels."""
+def write(samples: Samples, stream: BinaryIO, like: BinaryIO) -> None:
+    """A 16-bit PNG of `samples`, uint16 (H, W) or (H, W, 1..4), with the metadata of the PNG `like`."""
     height, width = samples.shape[:2]
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[samples[0, 0].size]
     stream.write(_SIGNATURE)
-    for name, content in ((b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)), *chunks):
-        _chunk(stream, name, content)
+    _chunk(stream, b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))
+    for name, length in _chunks(like):
+        if name not in (b"IHDR", b"IDAT", b"IEND"):
+            _chunk(stream, name, like.read(length))
     pack, above = zlib.compressobj(_LEVEL, strategy=zlib.Z_FILTERED), np.zeros((1, samples[0].nbytes), np.uint8)
     for top in range(0, height, _ROWS):  # each row less the one above it: filter 2 (PNG standard, 9.2)
         rows = samples[top : top + _ROWS].astype(">u2").view(np.uint8).reshape(-1, above.size)

@@ -34,7 +34,6 @@ def test_a_written_file_is_read_again(tmp_path: Path, suffix: str) -> None:
     save(picture(48, 40), path)
     info, again = probe(path), load(path)
     assert (info.format, info.width, info.height, info.frames) == (suffix[1:], 40, 48, 1)
-    assert info.file_bytes == path.stat().st_size
     assert again.pixels.dtype == np.float32
     assert again.pixels.shape == (48, 40, 3)
     assert encode(picture(48, 40), info.format) == path.read_bytes()

@@ -47,7 +47,6 @@ class Info:
     frames: int
     depth: int  # 8 or 16 bits a sample
     has_alpha: bool
-    file_bytes: int
     provenance: str | None = None  # the tag that irestore left in its own results
 
     @property

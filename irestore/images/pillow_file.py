@@ -93,11 +93,10 @@ class PillowFile:
             frames=frames,
             depth=16 if self._deep is not None or image.mode.startswith("I") else 8,
             has_alpha=image.has_transparency_data,
-            file_bytes=stream.seek(0, 2),
             provenance=provenance_of_text(comment) if isinstance(comment, bytes) else provenance_of(exif_of(image)),
         )
         if kind == "PNG":
-            png.check_data(stream, self.info.file_bytes)
+            png.check_data(stream)
         stream.seek(at)
 
     def close(self) -> None:

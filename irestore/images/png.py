@@ -55,10 +55,10 @@ def colour_chunks(stream: BinaryIO, notes: list[str]) -> tuple[tuple[bytes, byte
     return tuple(found)
 
 
-def check_data(stream: BinaryIO, file_bytes: int) -> None:
+def check_data(stream: BinaryIO) -> None:
     """Check whether the pixel data can hold as many pixels as the header says; raises ReadError if not."""
-    needed = _unpacked_bytes(stream)  # where that is not much, the data are not looked for
-    if needed > 16 * file_bytes and needed > _MOST_INFLATED * sum(
+    needed = _unpacked_bytes(stream)
+    if needed > 16 * stream.seek(0, 2) and needed > _MOST_INFLATED * sum(
         length for name, length in _chunks(stream) if name == b"IDAT"
     ):
         raise ReadError("its data are too few for the size in its header; the file is damaged or incomplete")

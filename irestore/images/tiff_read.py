@@ -61,7 +61,6 @@ class TiffFile:
             frames=len(self._pages),
             depth=16 if first.deep or twelve else 8,
             has_alpha=first.has_alpha,
-            file_bytes=len(self._block.content),
             provenance=provenance_of_text(made[0]) if made else None,
         )
 

@@ -74,7 +74,8 @@ def resize_alpha(alpha: Plane, scale: int) -> Plane:
     if (alpha == alpha[0, 0]).all():
         return np.full((height * scale, width * scale), alpha[0, 0], np.float32)
     plane = Image.fromarray(np.ascontiguousarray(alpha, np.float32))
-    return np.asarray(plane.resize((width * scale, height * scale), Image.Resampling.BICUBIC)).clip(0, 1)
+    resized = np.asarray(plane.resize((width * scale, height * scale), Image.Resampling.BICUBIC), np.float32)
+    return resized.clip(0, 1)
 
 
 def fill_transparent(picture: Picture) -> Picture:

@@ -137,7 +137,7 @@ def _corrected(picture: Picture, given: Metadata, name: str, options: SaveOption
         if content and len(content) > row_of(name).max_metadata_bytes:
             notes.append(f"its {_KINDS[kind]} is larger than {name} can hold and was not kept")
             kinds[kind] = tag_alone if kind == "exif" else None
-    return dataclasses.replace(given, **kinds)
+    return dataclasses.replace(given, exif=kinds["exif"], xmp=kinds["xmp"], iptc=kinds["iptc"])
 
 
 def _note_lost(given: Metadata, name: str, several: bool, notes: list[str]) -> None:

@@ -28,7 +28,7 @@ _STRIPS, _CHANNELS, _STRIP_ROWS, _STRIP_BYTES, _PLANAR, _PREDICTOR = 273, 277, 2
 _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _EXTRA, _FORMAT = 322, 323, 324, 325, 338, 339
 _PLACES = {_STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES}
 _LAYOUT = _PLACES | {_COMPRESSION, _FILL_ORDER, _STRIP_ROWS, _TILE_WIDTH, _TILE_HEIGHT}
-_XMP, _IPTC, _ICC = 700, 33723, 34675
+_XMP, _IPTC, _ICC, _X_RESOLUTION, _Y_RESOLUTION = 700, 33723, 34675, 282, 283
 _COLOUR_TAGS, _FIRST_PRIVATE = (301, 318, 319), 32768  # a curve, white point, primaries
 
 _REDUCED = 1  # bit of the subfile tag: a smaller copy of another page
@@ -161,7 +161,7 @@ class Page:
         return samples
 
     def _as_bytes(self, plane: int, channels: int) -> bytes:
-        """The file with one more directory, the first now: the same data as 8-bit grey, one pixel a byte."""
+        """The file behind one more directory: the same data as 8-bit grey, one pixel a byte."""
         order, wide = self.tags.block.order, 2 * channels
         numbers = {tag: self.tags.numbers(tag, most_bytes=2**31) for tag in _LAYOUT & self.tags.keys()}
         for tag in _PLACES & numbers.keys():
@@ -172,17 +172,17 @@ class Page:
         numbers |= {_WIDTH: (self.width * wide,), _HEIGHT: (self.height,)}
         tags: Tags = {_BITS: (SHORT, (8,)), _PHOTOMETRIC: (SHORT, (_GREY,)), _CHANNELS: (SHORT, (1,))}
         tags |= {tag: (LONG, values) for tag, values in numbers.items()}
-        content = self.tags.block.content
-        end = len(content) + len(content) % 2
-        head = struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, end)
-        return b"".join((head, content[len(head) :], bytes(end - len(content)), packed(order, tags, end)))
+        head = struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, 8)
+        shift = len(head) + len(packed(order, tags, len(head)))
+        tags |= {tag: (LONG, [at + shift for at in numbers[tag]]) for tag in (_STRIPS, _TILES) if tag in numbers}
+        return b"".join((head, packed(order, tags, len(head)), self.tags.block.content))
 
     def metadata(self, notes: list[str]) -> Metadata:
         """What the page says besides its pixels; `notes` on what is not kept."""
         kept = CARRIED | {_XMP, _IPTC, _ICC}
         if lost := [tag for tag in self.tags if tag not in kept and (tag >= _FIRST_PRIVATE or tag in _COLOUR_TAGS)]:
             notes.append(f"its TIFF tags {', '.join(map(str, lost[:10]))} were not kept")
-        given = [tag for tag in (_ICC, _XMP, _IPTC) if tag in self.tags]
+        given = [tag for tag in (_ICC, _XMP, _IPTC, _X_RESOLUTION, _Y_RESOLUTION) if tag in self.tags]
         found = self.tags.readable(given)
         notes.extend(f"its tag {tag} is damaged and was not kept" for tag in given if tag not in found)
         icc, xmp, iptc = (found[tag][1] if tag in found else None for tag in (_ICC, _XMP, _IPTC))

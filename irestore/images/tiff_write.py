@@ -1,4 +1,4 @@
-"""TIFF at 8 or 16 bits a sample, deflated, one or more pages: Pillow writes no 16 bits, tifffile no EXIF directories.
+"""TIFF at 8 or 16 bits a sample, deflated, of one or more pages: Pillow writes no 16-bit colour, tifffile no EXIF tags.
 
 An EXIF block is a TIFF file without a picture, so the file starts with that block as it is: whatever its offsets point
 to, makers' notes too, stays in place. The pages follow, the first with all tags of the block's first directory.

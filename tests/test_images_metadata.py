@@ -206,6 +206,12 @@ def deep_with_orientation(name: str, samples: np.ndarray, orientation: int) -> b
     return stream.getvalue()
 
 
+def test_a_bmp_keeps_its_resolution() -> None:
+    found = load(io.BytesIO(encode(tagged(), "bmp"))).metadata
+    assert found.dpi == pytest.approx((300, 300), abs=0.02)
+    assert (found.icc, found.exif) == (None, None)
+
+
 def test_dpi_grows_with_the_picture() -> None:
     small = picture(4, 6, metadata=Metadata(dpi=(72.0, 96.0)))
     assert small.replaced(picture(8, 12).pixels, None).metadata.dpi == (144.0, 192.0)

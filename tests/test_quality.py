@@ -59,3 +59,13 @@ def test_every_task_has_sets_and_the_bundled_models_are_what_is_measured():
     assert {each.task for each in quality.SETS} == set(weights.TASKS)
     assert {each.scale for each in quality.SETS if each.task == "sr"} == {2, 3, 4}
     assert all(entry.bundled for entry in quality.entries([]))
+
+
+def test_the_manifest_says_what_was_measured():
+    rows = json.loads((Path(quality.__file__).parent / "quality.json").read_text())
+    told = set()
+    for row in rows:
+        if row["before"]["psnr"] is not None:
+            gain = row["after"]["psnr"] - row["before"]["psnr"]
+            told.add(f"{row['set']}: {row['after']['psnr']:.2f} dB ({gain:+.2f})")
+    assert {entry.quality for entry in weights.entries() if entry.bundled} <= told

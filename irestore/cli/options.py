@@ -96,7 +96,7 @@ class Model:
     """Which network restores, and where its weights come from."""
 
     model: str | None = option("-m", metavar="NAME", shell_complete=complete_model,
-        help="best or fast, a model of `irestore models`, your own FILE.safetensors, or "
+        help="best, fast (the smallest), a model of `irestore models`, your own FILE.safetensors, or "
         "hf:OWNER/REPO/FILE@REVISION.  [default: best; on a CPU, or without a connection, the bundled one]")
     weights: str | None = option(metavar="FILE", help="The same as -m for a file of any name.")
     architecture: str | None = option(metavar="NAME", help="Architecture of --weights, if the file does not say it.")

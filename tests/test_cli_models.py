@@ -188,6 +188,7 @@ def test_an_imported_model_has_a_name_until_it_is_removed(tmp_path, capsys):
     assert weights.load(weights.candidates("sr", 2, "my_net")[0]).config.conv_scale == 0.5
     assert main(["models"]) == 0
     assert "my_net" in capsys.readouterr().out
+    assert weights.candidates("sr", 2, "fast")[0].name == "compact-x2"  # though it is larger
     Image.new("RGB", (9, 8)).save(tmp_path / "a.png")
     assert main(["sr", "-q", "-m", "my_net", str(tmp_path / "a.png")]) == 0
     assert main(command) == 2

@@ -36,7 +36,7 @@ class _Bar(tqdm):  # type: ignore[type-arg]
     @property
     def format_dict(self) -> dict[str, Any]:
         """What `bar_format` may name."""
-        return super().format_dict | {"before": self.before, "after": self.after}
+        return {**super().format_dict, "before": self.before, "after": self.after}
 
 
 class Progress:
@@ -61,6 +61,7 @@ class Progress:
             file=sys.stderr,
             disable=not (shown and terminal),
             dynamic_ncols=True,
+            delay=DRAW_SECONDS,  # not before there is something to tell
         )
 
     def present(self, path: Path) -> None:

@@ -76,7 +76,8 @@ PATTERNS = {
 KEYS = [f.name for f in fields(Entry) if f.name != "folder"]
 CHOICES: dict[str, Callable[[Sequence[Entry]], Entry]] = {  # names for "whichever it is"
     "best": lambda fitting: fitting[0],
-    "fast": lambda fitting: min(fitting, key=lambda entry: entry.about_bytes or sys.maxsize),
+    # ours before the user's own, as for the best
+    "fast": lambda fitting: min(fitting, key=lambda e: (e.folder is not None, e.about_bytes or sys.maxsize)),
 }
 REQUIRED = ("name", "task", "scale", "architecture", "config", "file", "sha256", "licence")
 

@@ -37,7 +37,7 @@ def restore_files(options: Options) -> int:
         return _run(options, job)
     show(job.plan, job.entries, options)
     report = Report(verbosity=options.messages.verbosity, progress=False)
-    _report_settled(job.plan, options, report)
+    _report_plan(job, options, report)
     return report.totals.exit_code
 
 
@@ -127,7 +127,7 @@ def _run(options: Options, job: Job) -> int:
         records=sys.stdout if messages.json else None,
         progress=not messages.no_progress,
     )
-    _report_settled(job.plan, options, report)
+    _report_plan(job, options, report)
     totals, stop = report.totals, None
     try:
         if job.plan.items and not (options.files.fail_fast and totals.failed):
@@ -181,9 +181,9 @@ def _restore(options: Options, job: Job, report: Report) -> None:
     run(job.plan.items, Pool(restorers), report, run_options)
 
 
-def _report_settled(planned: Plan, options: Options, report: Report) -> None:
-    """Report what was settled by the plan already."""
-    files = options.files
+def _report_plan(job: Job, options: Options, report: Report) -> None:
+    """Report what was settled by the plan already, and what people may not expect of the rest."""
+    files, planned = options.files, job.plan
     for outcome in planned.settled:
         report.add(outcome)
     reasons = [outcome.reason for outcome in planned.settled]
@@ -191,6 +191,14 @@ def _report_settled(planned: Plan, options: Options, report: Report) -> None:
         report.note(f"{made} skipped, which irestore made itself; --include-restored takes them too")
     if kept := reasons.count(EXISTS):
         report.note(f"{kept} skipped, whose result exists already; --overwrite makes it again")
+    clean = {step for step, entry in job.entries.items() if entry.clean_sources}
+    jpegs = sum(item.info.format == "jpg" and not clean.isdisjoint(item.chain.steps) for item in planned.items)
+    if jpegs and "dejpeg" not in job.tasks:
+        names = " or ".join(sorted(job.entries[step].name for step in clean))
+        report.note(f"{jpegs} in JPEG, which {names} is not made for; --first dejpeg mostly gives a better result")
+    several = [item.chain for item in planned.items if sum(step.scale > 1 for step in item.chain.steps) > 1]
+    if several:
+        report.note(f"{len(several)} larger than one network makes it, so by several: {several[0]}")
     large = sum(item.chain.restored == item.chain.source for item in planned.items)
     if large and TASKS[options.task].enlarges:
         report.note(f"{large} already that large or larger: not enlarged, only brought to that size")

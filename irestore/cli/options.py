@@ -79,10 +79,9 @@ class Files:
     include_restored: bool = flag(help="Also take pictures that irestore made with the same task.")
     dry_run: bool = flag("-n", help="Only print what would be done, with sizes, memory and time.")
     fail_fast: bool = flag(help="Stop at the first picture that fails.")
-    shard: "Shard" = option(type=shard, default="1/1", metavar="I/N|slurm|k8s|aws|auto",  # noqa: RUF009
-        help="Only part I of N (I from 1 to N), for many machines at once: each picture belongs to one part by its "
-        "path below the folder. Or take I and N from what Slurm, Kubernetes or AWS Batch has set; auto: whichever "
-        "of them has. Clashes of names are looked for within a part only.")
+    shard: "Shard" = option(type=shard, default="1/1", metavar="I/N",  # noqa: RUF009
+        help="Only part I of N, for many machines at once: each picture belongs to one part by its path below the "
+        "folder. Or slurm, k8s, aws, auto: as Slurm, Kubernetes or AWS Batch has set it.")
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -242,7 +241,7 @@ class Options:
 
     task: str
     first: tuple[str, ...]  # tasks, or models for them, that come before
-    size: "Size | None"  # None: what the model is made for
+    size: "Size | None"  # None: as the model has it
     strength: float
     files: Files
     model: Model

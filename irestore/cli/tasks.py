@@ -24,7 +24,7 @@ FIRST = click.Option(
     ["--first"],
     multiple=True,
     metavar="TASK|MODEL",
-    help="A task that keeps the size, done before. Repeatable.",
+    help="Another task to do before, without a file between: dejpeg, or a model for it. Repeatable.",
 )
 
 

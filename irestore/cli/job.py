@@ -74,8 +74,8 @@ def prepare(options: Options) -> Job:
     names = {step: each.entry.name for step, each in obtained.items()}
     if not names.items() <= request.models.items():  # others had to take their place
         planned = plan(replace(request, models={**request.models, **names}), found, dry=files.dry_run)
-    entries, paths = ({step: each[part] for step, each in obtained.items()} for part in (0, 1))
-    return Job(planned, request.tasks, entries, paths)
+    entries = {step: each.entry for step, each in obtained.items()}
+    return Job(planned, request.tasks, entries, {step: each.path for step, each in obtained.items()})
 
 
 def _candidates(options: Options) -> dict[Step, tuple[weights.Entry, ...]]:
@@ -93,7 +93,7 @@ def _candidates(options: Options) -> dict[Step, tuple[weights.Entry, ...]]:
             raise UsageError(
                 f"--first {first}: enlarges, so it comes last: irestore {step.task} --first {options.task}"
             )
-        other = replace(model, model=named and named.name, weights=None, architecture=None, config=())
+        other = replace(model, model=named.name if named else None, weights=None, architecture=None, config=())
         wanted[step] = other.candidates(step.task, None)
     if TASKS[options.task].enlarges and not _is_named(model):
         return wanted | {Step(options.task, scale): model.candidates(options.task, str(scale)) for scale in (2, 3, 4)}

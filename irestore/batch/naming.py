@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from irestore.batch.chain import Size
 from irestore.errors import UsageError
-from irestore.images import format_of
+from irestore.images import default_format, format_of
 from irestore.tasks import TASKS
 
 STDOUT = "-"
@@ -21,7 +21,7 @@ WIDEST = 255  # no file name is longer
 class Seen(NamedTuple):
     """What names may depend on that is known only once the input is read."""
 
-    suffix: str  # used where the input's own says nothing: `.heic`, none at all, `.gif`, which may be an animation
+    suffix: str  # where the input's own does not tell: `.heic`, `.bmp`, none at all, `.gif`, which may be an animation
     model: str
 
 
@@ -45,7 +45,7 @@ class Naming:
         own = format_of(path)
         if self.suffix is not None:
             suffix = path.suffix if own == format_of(f"x{self.suffix}") else self.suffix
-        elif own not in (None, "gif"):
+        elif own is not None and own == default_format(own):
             suffix = path.suffix
         elif seen is not None:
             suffix = seen.suffix

@@ -24,6 +24,7 @@ FIRST = click.Option(
     ["--first"],
     multiple=True,
     metavar="TASK|MODEL",
+    shell_complete=lambda *typed: [name for name in TASKS if not TASKS[name].enlarges and name.startswith(typed[2])],
     help="Another task to do before, without a file between: dejpeg, or a model for it. Repeatable.",
 )
 

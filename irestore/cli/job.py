@@ -159,8 +159,8 @@ def _restore(options: Options, job: Job, report: Report) -> None:
     for device in devices:
         networks = {step: weights.read(entry, job.paths[step], device) for step, entry in job.entries.items()}
         restorers.append(Restorer(networks, settings, alpha=alpha, strength=strength))
-    names = ", ".join(entry.name for entry in job.entries.values()) or "no network"
     if options.messages.verbose:
+        names = ", ".join(entry.name for entry in job.entries.values()) or "no network"
         report.say(f"irestore: {names} on {', '.join(map(str, devices))}")
     used = {
         step: (name_safe(entry.name), entry.sha256 or sha256(job.paths[step])) for step, entry in job.entries.items()

@@ -1,0 +1,45 @@
+"""Pictures as a screen shows them, and in the formats that every browser reads."""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from irestore.images.encoders import in_srgb
+from irestore.images.picture import Picture
+from irestore.images.samples import one_channel, to_samples
+
+LOSSLESS_PIXELS = 8_000_000
+JPEG_QUALITY = 95
+JPEG_SIDE = 65500  # libjpeg's largest
+
+_FIELDS = 48  # of the checkerboard, along the longer side: pictures of any size have them at the same places
+_LIGHT, _DARK = np.float32(0.95), np.float32(0.8)
+
+
+def to_screen(picture: Picture) -> NDArray[np.uint8]:
+    """(H, W, 3) in sRGB, 8 bits a sample, transparency over a light checkerboard."""
+    pixels = picture.pixels
+    if picture.alpha is not None:
+        rows, columns = (
+            np.arange(side) * _FIELDS // max(picture.height, picture.width) for side in picture.pixels.shape[:2]
+        )
+        board = np.where((rows[:, None] + columns) % 2, _DARK, _LIGHT)[..., None]
+        alpha = picture.alpha[..., None]
+        pixels = pixels * alpha + board * (1 - alpha)
+    samples = to_samples(one_channel(pixels) if picture.grey else pixels, 8)
+    return in_srgb(samples, picture.metadata, False, [])[0]
+
+
+def for_browser(samples: NDArray[np.uint8]) -> tuple[str, bytes]:
+    """The kind, "webp" or "jpeg", and the bytes of a picture (H, W, 3) for a page.
+
+    WebP, without loss, up to `LOSSLESS_PIXELS`; more would make a page slow, so it is a JPEG of quality 95 (4:4:4).
+    """
+    image, stream = Image.fromarray(samples), io.BytesIO()
+    if image.width * image.height <= LOSSLESS_PIXELS or max(image.size) > JPEG_SIDE:
+        image.save(stream, "WEBP", lossless=True, quality=0, method=0)
+        return "webp", stream.getvalue()
+    image.save(stream, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return "jpeg", stream.getvalue()

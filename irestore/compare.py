@@ -1,8 +1,7 @@
 """Pictures beside each other, at the same place: one page for a browser that needs no other file and no network."""
 
 import base64
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -69,17 +68,18 @@ def check_page(path: Path) -> None:
         raise UsageError(f"{path}: a page ends in .html; write {path.with_suffix('.html')}")
 
 
-def save_page(path: Path, heading: str, scenes: Sequence[tuple[str, Sequence[Shown]]], *, overwrite: bool) -> None:
+def save_page(path: Path, heading: str, scenes: Iterable[tuple[str, Sequence[Shown]]], *, overwrite: bool) -> None:
     """Write a page that shows, for each scene (its name, its pictures), any two under a slider or all side by side.
+
+    Scenes are taken one by one, so that no more than one need be in memory.
 
     Pictures of more than 8 megapixels are embedded as JPEG of quality 95, and the page says so; others without loss.
     Raises WriteError, also where the file exists and `overwrite` is false.
     """
-    texts = {"title": f"{scenes[0][0]} - irestore {heading}", "heading": heading}
     template = files("irestore").joinpath("page.html").read_text("utf-8")
     head, tail = template.split("{scenes}\n")
     with whole_file(path, overwrite) as stream:
-        stream.write(re.sub(r"\{(title|heading)\}", lambda match: escape(one_line(texts[match[1]])), head).encode())
+        stream.write(head.replace("{heading}", escape(one_line(heading))).encode())
         for name, shown in scenes:
             stream.write(f'<section class="scene" aria-label="{escape(one_line(name))}" hidden>\n'.encode())
             for each in shown:

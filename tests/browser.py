@@ -26,10 +26,10 @@ class Browser:
         options = [
             "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe",
             "--no-first-run", "--disable-dev-shm-usage", "--disable-background-networking",
-            f"--window-size={width},{height}", f"--user-data-dir={self._folder.name}", "about:blank",
+            f"--window-size={width},{height}", f"--user-data-dir={self._folder.name}",
         ]  # fmt: skip
         self._process = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" 3<&{theirs} 4>&{their_write}', "sh", CHROMIUM, *options],
+            ["bash", "-c", f'exec "$@" 3<&{theirs} 4>&{their_write}', "bash", CHROMIUM, *options],
             pass_fds=(theirs, their_write), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
@@ -37,8 +37,7 @@ class Browser:
         os.close(their_write)
         self._buffer, self._number, self._session = b"", 0, ""
         self.errors: list[str] = []
-        targets = self.call("Target.getTargets")["targetInfos"]
-        page = next(target["targetId"] for target in targets if target["type"] == "page")
+        page = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             self.call(f"{domain}.enable")
@@ -129,8 +128,9 @@ class Browser:
 
     def key(self, key: str, code: str = "", *, shift: bool = False) -> None:
         """A key pressed and released."""
+        windows = {"windowsVirtualKeyCode": 27} if key == "Escape" else {}
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=code or key, modifiers=8 * shift)
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=code or key, modifiers=8 * shift, **windows)
         self.painted()
 
     def screenshot(self) -> bytes:

@@ -35,6 +35,16 @@ def pick(name: str = "auto") -> torch.device:
     raise UsageError(f"device {name!r}: must be auto, cpu, mps, cuda or cuda:N")
 
 
+def pick_all(names: str) -> list[torch.device]:
+    """The devices of names with commas between them, or all GPUs ("cuda:all"). Raises UsageError."""
+    if names == "cuda:all":
+        names = ",".join(f"cuda:{number}" for number in range(torch.cuda.device_count())) or "cuda"
+    devices = [pick(name) for name in names.split(",")]
+    if len({device.type for device in devices}) > 1:
+        raise UsageError(f"device {names}: devices of several kinds do not round alike; name devices of one kind")
+    return devices
+
+
 def free_bytes(device: torch.device) -> int:
     """Bytes that a program may still take on that device without pushing others out."""
     if device.type == "cuda":

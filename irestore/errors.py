@@ -66,7 +66,3 @@ class OutOfMemoryError(RestoreError):
 
 class NonFiniteError(RestoreError):
     """The network gave NaN or infinity."""
-
-
-class RankError(IrestoreError):
-    """Another process of the same run has died."""

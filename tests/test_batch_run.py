@@ -22,9 +22,9 @@ from irestore import images, models
 from irestore.batch import files
 from irestore.batch.inputs import Item, find
 from irestore.batch.plan import Request, plan
-from irestore.batch.ranks import Ranks
+from irestore.batch.pool import Pool, batches
 from irestore.batch.report import Outcome, Report, Totals, duration, one_line
-from irestore.batch.restorer import Restorer, batches
+from irestore.batch.restorer import Restorer
 from irestore.batch.run import RunOptions, run
 from irestore.errors import OutOfMemoryError, ReadError, RestoreError, WriteError
 from irestore.runner import Settings, cost
@@ -41,6 +41,7 @@ class Doubler:
 
     name = "doubler"
     scale = 2
+    device = torch.device("cpu")
 
     def __init__(
         self, at_once: int = 1, fail: Callable[[images.Picture], None] = lambda _: None, beside: int = 1
@@ -65,12 +66,12 @@ class Doubler:
         return self.beside if height < 100 else 1
 
     @contextmanager
-    def turn(self, side_by_side: int) -> Iterator[None]:
+    def turn(self, side_by_side: int) -> Iterator["Doubler"]:
         with self.door:
             for _ in range(self.beside // side_by_side):
                 self.permits.acquire()
         try:
-            yield
+            yield self
         finally:
             self.permits.release(self.beside // side_by_side)
 
@@ -92,7 +93,7 @@ def items(*names: str, frames: Any = "error", **request: Any) -> tuple[Item, ...
 def ran(todo: Sequence[Item], restorer: Any, records: io.StringIO | None = None, **options: Any) -> Report:
     report = Report(total_pixels=sum(item.pixels for item in todo), records=records, progress=False)
     try:
-        run(todo, restorer, report, RunOptions(**options), Ranks())
+        run(todo, Pool([restorer]) if isinstance(restorer, Restorer) else restorer, report, RunOptions(**options))
     finally:
         report.close()
     return report
@@ -161,7 +162,8 @@ def test_pictures_of_one_padded_size_are_restored_together_whatever_lies_between
     animation("f.webp", 3)
     todo = items(*(f"{name}.png" for name in "abcde"), "f.webp", frames="all")
     network = Doubler(at_once=2)
-    assert batches(todo, network) == [[0, 1], [2, 4], [3], [5]]  # type: ignore[arg-type]
+    grouped = [[item.input.path.stem for item in batch] for batch in batches(todo, network)]  # type: ignore[arg-type]
+    assert grouped == [["a", "b"], ["c", "e"], ["d"], ["f"]]
     records = io.StringIO()
     assert ran(todo, network, records, load=images.LoadOptions(frames="all")).totals.done == 6
     told = {record["input"]: record["output_size"] for record in map(json.loads, records.getvalue().splitlines())}
@@ -679,7 +681,7 @@ def test_threads_are_shared_out_among_at_most_eight_pictures(
     monkeypatch.setattr(torch, "set_num_threads", taken.append)
     restorer = Restorer(models.build("heart", CONFIG), "tiny", Settings())
     for side_by_side in (restorer.side_by_side(8, 8), 1):
-        with restorer.turn(side_by_side):
+        with Pool([restorer]).turn(side_by_side):
             pass
     assert (restorer.side_by_side(8, 8), taken) == (beside, [each, threads])
 
@@ -689,12 +691,12 @@ def test_every_thread_computes_with_the_threads_that_its_picture_gets() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        restorer = Restorer(models.build("heart", CONFIG), "tiny", Settings())
+        pool = Pool([Restorer(models.build("heart", CONFIG), "tiny", Settings())])
         seen: list[tuple[int, int]] = []
 
         def work(number: int) -> None:
             for side_by_side in (2, 1, 2) if number % 2 else (1, 2, 1):
-                with restorer.turn(side_by_side):
+                with pool.turn(side_by_side):
                     torch.zeros(2**16).add_(1)  # where torch looks its number up
                     seen.append((side_by_side, torch.get_num_threads()))
 
@@ -793,12 +795,11 @@ def test_durations_read_well(seconds: float, told: str) -> None:
     assert duration(seconds) == told
 
 
-def test_totals_of_ranks_add_up_while_their_times_overlap() -> None:
-    both = Totals(2, 1, 0, 100, 3.0, 4.0) + Totals(1, 0, 1, 50, 4.0, 5.0)
-    assert (both.done, both.skipped, both.failed, both.pixels, both.seconds, both.ranks) == (3, 1, 1, 150, 5.0, 2)
-    assert both.busy == pytest.approx(0.7)
-    assert "2 ranks" in both.summary()
-    assert (both.exit_code, Totals(1).exit_code) == (1, 0)
+def test_pictures_without_an_outcome_are_an_error() -> None:
+    totals = Totals(done=3, skipped=1, failed=1)
+    totals.check_complete(5)
+    with pytest.raises(RestoreError, match="2 of 7 pictures have no outcome"):
+        totals.check_complete(7)
 
 
 def test_only_errors_are_told_when_quiet_and_everything_when_verbose(capsys: pytest.CaptureFixture[str]) -> None:

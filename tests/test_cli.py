@@ -105,7 +105,7 @@ def task(name: str) -> click.Command:
 
 SAMPLES = {"scale": "2", "config": "a=1", "manifest": "m.toml", "device": "cpu", "tile": "64", "max_memory": "1G"}
 SAMPLES |= {"threads": "2", "quality": "80", "lossless": "1", "max_pixels": "9", "strength": "0.5", "precision": "bf16"}
-SAMPLES |= {"format": "webp", "depth": "16", "metadata": "strip", "alpha": "drop", "frames": "all"}
+SAMPLES |= {"format": "webp", "depth": "16", "metadata": "strip", "alpha": "drop", "frames": "all", "shard": "1/2"}
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -150,9 +150,9 @@ def test_tiles_and_devices() -> None:
     for text in ("0", "-1", "1.5", "on", "٣", "9" * 5000):
         with pytest.raises(click.BadParameter, match="off"):
             tile(text)
-    for text in ("auto", "cpu", "mps", "cuda", "cuda:3", "cuda:all"):
+    for text in ("auto", "cpu", "mps", "cuda", "cuda:3", "cuda:all", "cuda:0,cuda:1", "cpu,cpu"):
         assert device(text) == text
-    for text in ("gpu", "cuda:", "cuda:x", "CPU"):
+    for text in ("gpu", "cuda:", "cuda:x", "CPU", "cuda:0,", "auto,cpu", "cuda:all,cuda:0"):
         with pytest.raises(click.BadParameter, match="cuda:0"):
             device(text)
 

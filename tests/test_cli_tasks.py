@@ -14,6 +14,7 @@ from PIL import Image
 from tiny import CONFIG, Ran, finish, interrupt, irestore, results, size_of, start, write_picture, write_weights
 
 from irestore import images
+from irestore.batch.report import Report
 from irestore.batch.run import RunOptions
 from irestore.cli import main
 from irestore.weights import hub
@@ -395,7 +396,9 @@ def test_a_dry_run_without_a_connection_names_the_model_that_will_be_used(
     assert main(["sr", "-n", "--offline", "-m", "heart-x4-otf-v2", "a.png", "-d", "cpu"]) == 3
 
 
-@pytest.mark.parametrize(("inputs", "side_by_side"), [(["a.png"], False), (["a.png", "b.png"], True)])
+@pytest.mark.parametrize(
+    ("inputs", "side_by_side"), [(["a.png"], False), (["a.png", "b.png"], True), (["a.png", "--shard", "1/2"], True)]
+)
 def test_what_is_computed_side_by_side_follows_from_the_command_and_not_from_what_is_left_to_do(
     here: Path, monkeypatch: pytest.MonkeyPatch, inputs: list[str], side_by_side: bool
 ) -> None:
@@ -405,7 +408,12 @@ def test_what_is_computed_side_by_side_follows_from_the_command_and_not_from_wha
     write_picture(here / "b_x2.png")
     weights = write_weights(here / "w.safetensors")
     seen: list[RunOptions] = []
-    monkeypatch.setattr("irestore.batch.run.run", lambda items, restorer, report, options, ranks: seen.append(options))
+
+    def run(items: object, pool: object, report: Report, options: RunOptions) -> None:
+        seen.append(options)
+        report.totals.done += 1
+
+    monkeypatch.setattr("irestore.batch.run.run", run)
     assert main(["sr", *inputs, "--weights", str(weights), "-d", "cpu"]) == 0
     assert [options.side_by_side for options in seen] == [side_by_side]
 

@@ -289,6 +289,14 @@ def test_rain_reaches_the_strength_of_the_heavy_sets():
     assert min(scores) < 13 < np.median(scores) < 25 < max(scores)
 
 
+def test_a_sheet_of_rain_runs_along_its_direction_and_covers_more():
+    settings = {"layers": (1, 1), "angle": (0, 0), "length": (30, 30), "width": (1, 1), "veil": 0.0, "clean": 0.0}
+    sheet = Rain(**settings, sheets=1)(FLAT, generator()).astype(float)[..., 0] - 120
+    assert sheet.min() >= 0
+    assert (sheet > 5).mean() > 0.05
+    assert np.abs(np.diff(sheet, axis=1)).mean() > 3 * np.abs(np.diff(sheet, axis=0)).mean()
+
+
 # --- all
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from irestore import devices
-from irestore.devices import free_bytes, pick, total_bytes
+from irestore.devices import free_bytes, pick, pick_all, total_bytes
 from irestore.errors import UsageError
 
 
@@ -54,6 +54,17 @@ def test_a_gpu_beyond_the_last_is_named(machine: pytest.MonkeyPatch) -> None:
     machine.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(UsageError, match="cuda:2"):
         pick("cuda:2")
+
+
+def test_several_devices_are_of_one_kind_and_all_gpus_are_found(machine: pytest.MonkeyPatch) -> None:
+    assert [str(each) for each in pick_all("cpu,cpu")] == ["cpu", "cpu"]
+    with pytest.raises(UsageError, match="--device cpu"):
+        pick_all("cuda:all")
+    machine.setattr(torch.cuda, "is_available", lambda: True)
+    machine.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [str(each) for each in pick_all("cuda:all")] == ["cuda:0", "cuda:1"]
+    with pytest.raises(UsageError, match="one kind"):
+        pick_all("cpu,cuda:1")
 
 
 def test_the_hosts_free_memory_is_below_its_total() -> None:

@@ -288,6 +288,10 @@ WRONG = {
     "unexpected": (lambda state: state.update(extra=torch.zeros(1)), "has, but the network has not, extra"),
     "shape": (changed("norm.bias", lambda t: t[:-1].clone()), r"norm.bias has the shape \(7,\), not \(8,\)"),
     "dtype": (changed("norm.bias", torch.Tensor.double), "norm.bias is torch.float64, not torch.float32"),
+    "scale": (
+        lambda state: state.update({"norm.bias.scale": torch.ones(8)}),
+        "norm.bias.scale is the scale of no tensor",
+    ),
     "integers": (changed("norm.bias", torch.Tensor.int), "norm.bias is torch.int32, not torch.float32"),
     "NaN": (changed("norm.bias", poisoned(float("nan"))), "norm.bias holds NaN or infinity"),
     "infinity": (changed("norm.bias", poisoned(float("inf"))), "norm.bias holds NaN or infinity"),

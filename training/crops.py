@@ -17,7 +17,7 @@ GREY = np.array([0.299, 0.587, 0.114])
 
 @dataclass(frozen=True)
 class Pair:
-    """A clean picture and the damaged one, 1/scale as large; None: damaged anew for every crop."""
+    """A clean picture and the one to restore it from, 1/scale as large; None: the clean one, damaged for every crop."""
 
     clean: Pixels
     damaged: Pixels | None
@@ -54,8 +54,12 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
             raise ValueError("some pictures have no damaged version: name a degradation")
         self.share = self._shares()
 
+    def _damaged_now(self, pair: Pair) -> bool:
+        """Whether the damage is drawn for each crop: not where it came with the picture. What was shrunk is not yet."""
+        return self.damage is not None and (pair.damaged is None or self.drawing.scale > 1)
+
     def _needed(self, pair: Pair) -> int:
-        return self.drawing.size + (2 * self.margin if pair.damaged is None else 0)
+        return self.drawing.size + (2 * self.margin if self._damaged_now(pair) else 0)
 
     def _shares(self) -> NDArray[np.float64]:
         """How often each picture is drawn: one of four times the area twice as often; the paired as is asked."""
@@ -86,17 +90,18 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
                 crop = np.rot90(crop, turn)
                 crop = crop[:, ::-1] if flip else crop
                 crops.append(to_grey(crop) if grey else crop)
-        if len(crops) == 2:
-            return crops[1], crops[0]
+        if not self._damaged_now(pair):
+            return crops[-1], crops[0]
         assert self.damage is not None
-        return damaged_inside(crops[0], self.damage, random)
+        return damaged_inside(crops[-1], crops[0], self.damage, random)
 
 
-def damaged_inside(image: Pixels, damage: Damage, random: np.random.Generator) -> tuple[Damaged, Pixels]:
-    """(damaged, clean) without the margin that the damage spoils."""
-    inside = slice(damage.margin, -damage.margin or None)
+def damaged_inside(image: Pixels, clean: Pixels, damage: Damage, random: np.random.Generator) -> tuple[Damaged, Pixels]:
+    """(image after the damage, clean) without the margin that it spoils; clean is a whole number of times larger."""
+    cut, scale = damage.margin, len(clean) // len(image)
     damaged = damage(np.ascontiguousarray(image), random)
-    return damaged[inside, inside], image[inside, inside]
+    inside, larger = slice(cut, -cut or None), slice(cut * scale, -cut * scale or None)
+    return damaged[inside, inside], clean[larger, larger]
 
 
 def to_grey(image: Pixels) -> Pixels:

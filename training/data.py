@@ -94,7 +94,8 @@ def load(
 
     skip: beginnings of paths that are left out. hold_out: every so many-th picture is kept for validation, its middle,
     valid_size pixels of the damaged side. halves: large pictures are used at half size too. pairs: [damaged, clean]
-    folders below `folder` to use besides. Without `damage` the damaged picture is `scale` times smaller, by bicubic.
+    folders below `folder` to use besides. Where `scale` is above 1 or there is no `damage`, pictures are made `scale`
+    times smaller, by bicubic; then damaged, if at all.
     """
     cache = cache or Cache()
     images = list(read_folder(folder, tuple(config.get("skip", ())), cache))
@@ -103,12 +104,12 @@ def load(
     if config.get("halves", False):
         large = [each for each in kept if min(each[1].shape[:2]) >= LARGE_ENOUGH]
         kept += [(f"{key} /2", cache.get(f"{key} /2", partial(shrink, pixels, 2))) for key, pixels in large]
-    if damage:
+    if damage and scale == 1:
         train = [Pair(pixels, None) for _, pixels in kept]
     else:
         small = [cache.get(f"{key} /{scale}", partial(shrink, pixels, scale)) for key, pixels in kept]
         train = [Pair(cut_to_multiple(pixels, scale), each) for (_, pixels), each in zip(kept, small, strict=True)]
-    whole = size * scale + 2 * (damage.margin if damage else 0)
+    whole = (size + 2 * (damage.margin if damage else 0)) * scale
     held = [
         _held(centre(pixels, whole), scale, damage) for _, pixels in images[::every] if min(pixels.shape[:2]) >= whole
     ]
@@ -127,9 +128,11 @@ def centre(image: Pixels, size: int) -> Pixels:
 
 def _held(image: Pixels, scale: int, damage: Damage | None) -> Pair:
     """A pair that is the same in every run: the damage is drawn by the picture."""
+    clean = cut_to_multiple(image, scale)
+    small = shrink(clean, scale)
     if damage is None:
-        return Pair(cut_to_multiple(image, scale), shrink(image, scale))
-    damaged, clean = damaged_inside(image, damage, np.random.default_rng(int(image.sum())))
+        return Pair(clean, small)
+    damaged, clean = damaged_inside(small, clean, damage, np.random.default_rng(int(image.sum())))
     return Pair(clean, to_bytes(damaged))
 
 

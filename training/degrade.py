@@ -94,11 +94,13 @@ class Jpeg:
 class Mixture:
     """One of the others, each as often as its share says; or (share `several`) blur, noise and JPEG in turn.
 
-    parts: a table of each one's parameters, and its `share`. In turn, each of the three is left out every second time.
+    parts: a table of each one's parameters, and its `share`. In turn, each of the three is left out every second time,
+    and a share `shuffled` is in another order than a camera's.
     """
 
     parts: Mapping[str, Mapping[str, Any]]
     several: float = 0.2
+    shuffled: float = 0.0
     clean: float = 0.05
 
     @cached_property
@@ -119,7 +121,7 @@ class Mixture:
             return image
         if kind < self.clean + self.several:
             damaged: Damaged = image
-            for name in IN_TURN:
+            for name in random.permutation(IN_TURN) if random.random() < self.shuffled else IN_TURN:
                 if name in self.damages and random.random() < 0.5:
                     damaged = self.damages[name](to_bytes(damaged), random)
             return damaged

@@ -10,20 +10,26 @@ import hashlib
 import json
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from irestore import models
-from irestore.weights.files import fill
+from irestore.weights.files import fill, packed, unpacked
 from irestore.weights.own import METADATA
 from training.card import card
 from training.learning import forward
 
-PRECISIONS = {"fp16": torch.float16, "fp32": torch.float32}
+PRECISIONS: dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]] = {
+    "fp16": lambda weights: {name: value.half() for name, value in weights.items()},
+    "fp32": dict,
+    "int8": packed,
+}
 SAID = ("architecture", "config", "task", "scale")  # by the run's file, and kept
 
 
@@ -37,10 +43,10 @@ def export(run: Path, out: Path, precision: str, release: dict[str, Any]) -> dic
         said = json.loads((file.metadata() or {}).get(METADATA, "{}"))
     if missing := [key for key in SAID if key not in said]:
         raise ValueError(f"{source}: its metadata {METADATA!r} lacks {', '.join(missing)}")
-    kind = PRECISIONS[precision]
-    weights = {name: value.to(kind).contiguous() for name, value in load_file(source).items()}
+    kept = {name: value.contiguous() for name, value in load_file(source).items()}
+    weights = PRECISIONS[precision](kept)
     model = models.build(said["architecture"], said["config"])
-    fill(model, weights, out.name)
+    fill(model, unpacked(weights, out.name), out.name)
     told = {key: said[key] for key in SAID} | {key: release[key] for key in ("licence", "training_data")}
     save_file(weights, out, metadata={METADATA: json.dumps(told, sort_keys=True)})
     return {
@@ -69,7 +75,7 @@ def rounding(run: Path, out: Path) -> float:
         with safe_open(path, framework="pt") as file:
             said = json.loads(file.metadata()[METADATA])
         model = models.build(said["architecture"], said["config"])
-        fill(model, load_file(path), path.name)
+        fill(model, unpacked(load_file(path), path.name), path.name)
         side = 2 * model.window
         image = torch.rand(1, model.in_chans, side, side, generator=torch.Generator().manual_seed(0))
         results.append(forward(model, image))
@@ -108,15 +114,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     parser.add_argument("--config", type=Path, help="the run's config, where its folder has no copy")
     parser.add_argument(
-        "--precision", choices=PRECISIONS, default="fp16", help="of the file; it is computed in float32"
+        "--precision", choices=PRECISIONS, help="of the file, for that of the config; it is computed in float32"
     )
     parser.add_argument("--card", type=Path, help="also write a model card, in Markdown")
     parser.add_argument("--manifest", type=Path, help="also put the table into this file, such as weights.toml")
     options = parser.parse_args(arguments)
     config = tomllib.loads((options.config or options.run / "config.toml").read_text(encoding="utf-8"))
-    entry = export(options.run, options.out, options.precision, config["release"])
+    precision = options.precision or config["release"].get("precision", "fp16")
+    entry = export(options.run, options.out, precision, config["release"])
     print(as_toml(entry))
-    print(f"# rounding to {options.precision} moves the result by at most {rounding(options.run, options.out):.1e}")
+    print(f"# rounding to {precision} moves the result by at most {rounding(options.run, options.out):.1e}")
     if options.manifest:
         put(entry, options.manifest)
     if options.card:

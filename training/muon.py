@@ -19,12 +19,12 @@ def suits(parameter: Tensor) -> bool:
     return parameter.ndim in (2, 4) and min(len(parameter), parameter[0].numel()) >= SMALLEST
 
 
-def orthogonalised(matrix: Tensor) -> Tensor:
-    """U V^T of the singular value decomposition U S V^T, about; (rows, columns)."""
+def orthogonalised(matrix: Tensor, precision: torch.dtype | None = None) -> Tensor:
+    """U V^T of the singular value decomposition U S V^T, about; (rows, columns). Computed in that precision."""
     a, b, c = NEWTON_SCHULZ
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+    x = (x / (x.norm() + 1e-7)).to(precision)
     for _ in range(5):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
@@ -35,8 +35,9 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, orthogonalised, with weights that `suits`; the step does not depend on the gradient's size."""
 
-    def __init__(self, parameters: list[nn.Parameter], lr: float) -> None:
+    def __init__(self, parameters: list[nn.Parameter], lr: float, precision: torch.dtype | None = None) -> None:
         super().__init__(parameters, {"lr": lr})
+        self.precision = precision
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -51,4 +52,5 @@ class Muon(torch.optim.Optimizer):
                 momentum.lerp_(weight.grad, 1 - MOMENTUM)
                 ahead = weight.grad.lerp(momentum, MOMENTUM).flatten(1)
                 stretch = max(1.0, ahead.shape[0] / ahead.shape[1]) ** 0.5
-                weight.add_(orthogonalised(ahead).view_as(weight), alpha=-group["lr"] * stretch)
+                change = orthogonalised(ahead, self.precision).view_as(weight)
+                weight.add_(change, alpha=-group["lr"] * stretch)

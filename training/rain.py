@@ -17,8 +17,9 @@ from training.pixels import Damaged, Pixels, Range, integer, log_uniform
 class Rain:
     """Bright streaks in `layers` layers, each with its own direction, length, width and density, and perhaps a veil.
 
-    angle: radians from upright. density: drops a pixel. strength: of full white. A share `screen` is brightened towards
-    white, the others by addition. A share `veil` loses contrast, as by distant rain.
+    angle: radians from upright. density: drops a pixel. strength: of full white. A share `sheets` of the layers is no
+    single streaks but noise blurred along their direction. A share `screen` is brightened towards white, the others by
+    addition. A share `veil` loses contrast, as by distant rain.
     """
 
     layers: tuple[int, int] = (1, 5)
@@ -27,6 +28,7 @@ class Rain:
     width: Range = (0.6, 2.5)
     density: Range = (4e-4, 1.2e-2)
     strength: Range = (0.2, 0.9)
+    sheets: float = 0.0
     screen: float = 0.5
     veil: float = 0.15
     clean: float = 0.05
@@ -48,10 +50,15 @@ class Rain:
 
     def streaks(self, size: tuple[int, ...], random: np.random.Generator) -> NDArray[np.float32]:
         """One layer, (H, W): 0 where it does not rain, at most `strength`."""
-        drops = (random.random(size, np.float32) < log_uniform(self.density, random)).astype(np.float32)
-        drops *= random.uniform(0.3, 1, size).astype(np.float32)
         reach = min(int(self.length[1] / 2) + 2, (min(size) - 1) // 2)
         angle = np.pi / 2 + random.uniform(*self.angle)
         kernel = kernels.line(random.uniform(*self.length), angle, random.uniform(*self.width), reach)
-        layer = kernels.convolve(drops, kernel / kernel.max())
+        if random.random() < self.sheets:
+            noise = random.standard_normal(size, np.float32)
+            noise = kernels.convolve(noise, kernel / np.sqrt(np.square(kernel).sum()))
+            layer = (noise - random.uniform(0, 1.5)) * random.uniform(0.3, 1)
+        else:
+            drops = (random.random(size, np.float32) < log_uniform(self.density, random)).astype(np.float32)
+            drops *= random.uniform(0.3, 1, size).astype(np.float32)
+            layer = kernels.convolve(drops, kernel / kernel.max())
         return np.clip(layer, 0, 1) * np.float32(random.uniform(*self.strength))

@@ -74,7 +74,7 @@ class Run:
         self.model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on a CPU
         start_at_skip(self.model)
         self.average = copy.deepcopy(self.model)
-        self.optimisers = optimisers(self.model, config["train"])
+        self.optimisers = optimisers(self.model, config["train"], self.precision)
         self.step, self.seconds = 0, 0.0
         out.mkdir(parents=True, exist_ok=True)
         if (out / "checkpoint.pt").exists():
@@ -198,9 +198,10 @@ def beginning(config: dict[str, Any], runs: Path) -> Path | None:
     if run.exists():
         return run
     recipe = Path(__file__).with_name("configs") / f"{config['init']}.toml"
-    if not recipe.exists():
-        raise ValueError(f"init = {config['init']!r}: there is neither {run} nor {recipe}")
-    return BUNDLED / f"{tomllib.loads(recipe.read_text(encoding='utf-8'))['release']['name']}.safetensors"
+    said = tomllib.loads(recipe.read_text(encoding="utf-8")) if recipe.exists() else {}
+    if "release" not in said:
+        raise ValueError(f"init = {config['init']!r}: there is no {run}; train that config first, or give --init FILE")
+    return BUNDLED / f"{said['release']['name']}.safetensors"
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
+from irestore.batch.shards import WHOLE, Shard
 from irestore.errors import UsageError
 from irestore.images import Info
 
@@ -64,6 +65,13 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """A picture, or what was named as one, of another shard; it was not looked at."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
 class Item:
     """One picture to be made. `target` None is standard output; `format` is a key of `FORMATS`."""
 
@@ -79,18 +87,21 @@ class Item:
         return self.info.pixels * self.frames
 
 
-def find(arguments: Iterable[str | Path], *, recursive: bool, listed: bool = False) -> Iterator[Input | Refused]:
+def find(
+    arguments: Iterable[str | Path], *, recursive: bool, listed: bool = False, shard: Shard = WHOLE
+) -> Iterator[Input | Refused | Elsewhere]:
     """Find every picture named, in the order of the arguments; in a folder sorted by name, its folders after its files.
 
     With `recursive`, folders are searched to the bottom for names with a picture's suffix that do not begin with a dot;
     without it they are refused. One path is given once, however often it was named. `listed`: a list named some.
+    What is not of the shard is given as Elsewhere.
     """
     arguments = list(arguments)
     several = len(arguments) > 1
     seen: set[str] = set()
     for number, argument in enumerate(arguments, 1):
         last = several and not listed and number == len(arguments)
-        for found in _expand(argument, recursive, alone=not several and not listed):
+        for found in _expand(argument, recursive, shard, alone=not several and not listed):
             if last and isinstance(found, Refused) and found.reason == f"{argument}: {MISSING}":
                 found = Refused(found.path, f"{found.reason}; if it is to be the result, write -o {argument}")
             absolute = os.path.abspath(found.path)  # noqa: PTH100 (Path.absolute keeps "a/../b")
@@ -99,7 +110,7 @@ def find(arguments: Iterable[str | Path], *, recursive: bool, listed: bool = Fal
                 yield found
 
 
-def _expand(argument: str | Path, recursive: bool, alone: bool) -> Iterator[Input | Refused]:
+def _expand(argument: str | Path, recursive: bool, shard: Shard, alone: bool) -> Iterator[Input | Refused | Elsewhere]:
     path = Path(argument)
     if argument == STDIN:
         content = sys.stdin.buffer.read(STDIN_BYTES + 1)
@@ -107,28 +118,30 @@ def _expand(argument: str | Path, recursive: bool, alone: bool) -> Iterator[Inpu
             raise UsageError(f"standard input: has more than {STDIN_BYTES >> 30} GiB; no picture is that large")
         yield Input(path, os.stat_result((0,) * 10), alone=alone, content=content)
         return
-    found = _examine(path, alone=alone)
-    if isinstance(found, Refused) or not stat.S_ISDIR(found.status.st_mode):
-        yield found
-    elif recursive:
-        yield from _walk(path)
-    else:
-        yield Refused(path, f"{path}: is a folder; -r restores the pictures in it")
+    found = examine(path, alone=alone)
+    if isinstance(found, Input) and stat.S_ISDIR(found.status.st_mode):
+        if recursive:
+            yield from _walk(path, shard)
+            return
+        found = Refused(path, f"{path}: is a folder; -r restores the pictures in it")
+    yield found if shard.has(path) else Elsewhere(path)
 
 
-def _walk(top: Path) -> Iterator[Input | Refused]:
+def _walk(top: Path, shard: Shard) -> Iterator[Input | Refused | Elsewhere]:
     unreadable: list[OSError] = []
     for folder, folders, names in os.walk(top, onerror=unreadable.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         below = PurePath(os.path.relpath(folder, top))
         for name in sorted(names):
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:  # noqa: PTH122 a hot loop
-                yield _examine(Path(folder, name), below)
+                path = Path(folder, name)
+                yield examine(path, below) if shard.has(below / name) else Elsewhere(path)
     for error in unreadable:
-        yield Refused(Path(error.filename), f"{error.filename}: folder cannot be read: {error.strerror}")
+        if shard.has(PurePath(os.path.relpath(error.filename, top))):
+            yield Refused(Path(error.filename), f"{error.filename}: folder cannot be read: {error.strerror}")
 
 
-def _examine(path: Path, below: PurePath = HERE, *, alone: bool = False) -> Input | Refused:
+def examine(path: Path, below: PurePath = HERE, *, alone: bool = False) -> Input | Refused:
     """The file or folder of that name, or why it is neither."""
     try:
         status = path.stat()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from irestore import images
 from irestore.batch.checks import check_folders, check_inputs_kept, check_space, check_targets
-from irestore.batch.inputs import Input, Item, Refused
+from irestore.batch.inputs import Elsewhere, Input, Item, Refused, examine
 from irestore.batch.naming import STDOUT, Naming, check_template, default_template
 from irestore.batch.report import Outcome
 from irestore.errors import ImageError, UsageError
@@ -44,7 +44,7 @@ class Plan:
         return sum(item.pixels for item in self.items)
 
 
-def plan(request: Request, found: Iterable[Input | Refused], *, dry: bool = False) -> Plan:
+def plan(request: Request, found: Iterable[Input | Refused | Elsewhere], *, dry: bool = False) -> Plan:
     """Plan what to make of what was found. A picture that cannot be made is settled as failed, by name.
 
     Raises UsageError, naming the files, when two outputs are one file, when an output is an input, or when the naming
@@ -53,11 +53,16 @@ def plan(request: Request, found: Iterable[Input | Refused], *, dry: bool = Fals
     found = list(found)
     inputs = [each for each in found if isinstance(each, Input)]
     naming = _naming(request, inputs, several=len(found) > 1)
-    planned = [(each, _planned(request, naming, each)) for each in found]
+    planned = [(each, _planned(request, naming, each)) for each in found if not isinstance(each, Elsewhere)]
     items = [result for _, result in planned if isinstance(result, Item)]
     settled = [result for _, result in planned if isinstance(result, Outcome)]
     check_targets((each, result.target) for each, result in planned if isinstance(each, Input) and result.target)
-    own = {outcome.input for outcome in settled if outcome.reason == MADE_BEFORE}
+    # Of other shards only what lies in the place of a result is looked at.
+    elsewhere = {os.path.abspath(each.path) for each in found if isinstance(each, Elsewhere)}  # noqa: PTH100 as above
+    met = [examine(i.target) for i in items if elsewhere and i.target and os.path.abspath(i.target) in elsewhere]  # noqa: PTH100
+    inputs += [each for each in met if isinstance(each, Input)]
+    known = [*settled, *(_planned(request, naming, each) for each in met)]
+    own = {each.input for each in known if isinstance(each, Outcome) and each.reason == MADE_BEFORE}
     check_inputs_kept(items, [each for each in inputs if each.path not in own])
     unwritable = check_folders(items, dry=dry)
     possible: list[Item] = []

@@ -4,15 +4,15 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from tqdm import tqdm
 
-from irestore.errors import one_line
+from irestore.errors import RestoreError, one_line
 
 Status = Literal["planned", "done", "skipped", "failed"]
 
@@ -62,7 +62,7 @@ class Outcome:
 
 @dataclass
 class Totals:
-    """Counts over all pictures; those of several ranks add up, and their times overlap."""
+    """Counts over all pictures, and how long they took."""
 
     done: int = 0
     skipped: int = 0
@@ -70,12 +70,6 @@ class Totals:
     pixels: int = 0
     busy_seconds: float = 0.0
     seconds: float = 0.0
-    ranks: int = 1
-
-    def __add__(self, other: "Totals") -> "Totals":
-        """Counts add, the wall time is the longest."""
-        both = Totals(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
-        return replace(both, seconds=max(self.seconds, other.seconds))
 
     @property
     def exit_code(self) -> int:
@@ -85,7 +79,12 @@ class Totals:
     @property
     def busy(self) -> float:
         """The share of the wall time in which the network computed."""
-        return self.busy_seconds / (self.seconds * self.ranks) if self.seconds else 0.0
+        return self.busy_seconds / self.seconds if self.seconds else 0.0
+
+    def check_complete(self, planned: int) -> None:
+        """Check whether every picture of a plan has an outcome. Raises RestoreError."""
+        if missing := planned - self.done - self.skipped - self.failed:
+            raise RestoreError(f"{missing} of {planned} pictures have no outcome; please report this, and run again")
 
     def summary(self) -> str:
         """One line for people."""
@@ -93,8 +92,7 @@ class Totals:
         if not self.done:
             return line
         line += f" in {duration(self.seconds)}: {self.pixels / 1e6:.3g} megapixels read, "
-        line += f"computing {self.busy:.0%} of the time"
-        return line if self.ranks == 1 else f"{line}, {self.ranks} ranks"
+        return line + f"computing {self.busy:.0%} of the time"
 
 
 @dataclass
@@ -105,7 +103,6 @@ class Report:
     verbosity: int = 0  # -1 only errors, 0 also notes and the summary, 1 every picture
     records: TextIO | None = None
     progress: bool = True
-    over_ranks: Callable[[float], float] | None = None  # adds pixels done here, gives those done everywhere
     totals: Totals = field(default_factory=Totals)
 
     def __post_init__(self) -> None:
@@ -171,7 +168,7 @@ class Report:
     def advance(self, pixels: float) -> None:
         """So many pixels of input are done with (finished, skipped or failed)."""
         with self._lock:
-            self._shown_pixels = self.over_ranks(pixels) if self.over_ranks else self._shown_pixels + pixels
+            self._shown_pixels += pixels
             self._bar.update(self._shown_pixels / 1e6 - self._bar.n)
 
     def started(self) -> None:

@@ -1,11 +1,8 @@
-"""A loaded network applied to pictures, and who may compute at the same time."""
+"""A loaded network applied to pictures."""
 
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
 from os import cpu_count
 from typing import Literal
 
@@ -14,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from irestore import images
-from irestore.batch.inputs import Item
 from irestore.errors import OutOfMemoryError
 from irestore.models.network import Network
 from irestore.runner import Settings, budget, cost, pad, restore
@@ -47,37 +43,27 @@ class Restorer:
         self._strength = strength
         self._planes = 3 if model.in_chans == 1 else 1  # pictures that the network sees of one of ours
         self._threads = torch.get_num_threads() if self.device.type == "cpu" else 1
-        self._beside = self._threads // -(-self._threads // MOST_BESIDE)
-        self._door, self._permits = threading.Lock(), threading.Semaphore(self._beside)
+        self.beside = self._threads // -(-self._threads // MOST_BESIDE)
         # Threads that read or write meanwhile: to compute takes a CPU about five times as long, but a GPU less time.
-        spare = max(2, self._beside // 2) if self.device.type == "cpu" else 2 + min(8, cpu_count() or 1)
-        self.workers = self._beside + spare
+        spare = max(2, self.beside // 2) if self.device.type == "cpu" else 2 + min(8, cpu_count() or 1)
+        self.workers = self.beside + spare
         self.large_pictures = 1 + spare  # in memory at once, of those that are computed alone
 
     def side_by_side(self, height: int, width: int) -> int:
         """How many pictures of that size may be computed at the same time, each in a thread of its own."""
         height, width = self.padded(height, width)
-        if self._beside == 1 or height * width > SMALL:
+        if self.beside == 1 or height * width > SMALL:
             return 1
         planned = cost(self._model, height, width, self._settings, batch=self._planes)
         all_bytes = self.workers * planned.bytes
         fit = planned.storage == "device" and all_bytes <= budget(self.device, self._settings)
-        return self._beside if fit else 1
+        return self.beside if fit else 1
 
-    @contextmanager
-    def turn(self, side_by_side: int) -> Iterator[None]:
-        """Wait until this thread may compute, as one of so many at once, with its part of the CPU's threads."""
-        permits = self._beside // side_by_side
-        with self._door:  # so that none overtakes one that waits for all permits
-            for _ in range(permits):
-                self._permits.acquire()
-        try:
-            if self.device.type == "cpu":
-                torch.get_num_threads()  # once asked, a thread keeps the number that is set below as its own
-                torch.set_num_threads(self._threads // side_by_side)
-            yield
-        finally:
-            self._permits.release(permits)
+    def share_threads(self, side_by_side: int) -> None:
+        """Give this thread, as one of so many that compute at once, its part of the CPU's threads."""
+        if self.device.type == "cpu":
+            torch.get_num_threads()  # once asked, a thread keeps the number that is set below as its own
+            torch.set_num_threads(self._threads // side_by_side)
 
     def padded(self, height: int, width: int) -> tuple[int, int]:
         """The size in whole windows. Pictures of one padded size can be restored at once."""
@@ -160,20 +146,3 @@ class Restorer:
         plane = picture.alpha[..., None].repeat(3, axis=2)
         restored: NDArray[np.float32] = self._restored([plane], lambda _: None)[0].mean(axis=2)
         return restored
-
-
-def batches(items: Sequence[Item], restorer: Restorer) -> list[list[int]]:
-    """The numbers of the items that are computed at once: each alone, but for stills of one padded size on a GPU."""
-    done: list[list[int]] = []
-    growing: dict[tuple[int, ...], list[int]] = {}
-    batch_size = cache(restorer.batch_size)
-    for number, item in enumerate(items):
-        height, width = item.info.height, item.info.width
-        size = restorer.padded(height, width) if item.frames == 1 else (number,)
-        batch = growing.setdefault(size, [])
-        if not batch:
-            done.append(batch)
-        batch.append(number)
-        if item.frames > 1 or len(batch) == batch_size(*restorer.padded(height, width)):
-            del growing[size]
-    return done

@@ -21,10 +21,10 @@ from irestore.batch import files
 from irestore.batch.files import RunOptions as RunOptions
 from irestore.batch.inputs import Item
 from irestore.batch.plan import EXISTS
-from irestore.batch.ranks import Ranks
+from irestore.batch.pool import Pool, batches
 from irestore.batch.report import Outcome, Report, Status
-from irestore.batch.restorer import Restorer, batches
-from irestore.errors import RankError, WriteError
+from irestore.devices import exact_convolutions
+from irestore.errors import WriteError
 from irestore.images import Picture
 
 POLL_SECONDS = 0.01
@@ -46,35 +46,33 @@ class Work:
     seconds: float = 0.0  # spent on it, without the time in which it waited for its turn
 
 
-def run(items: Sequence[Item], restorer: Restorer, report: Report, options: RunOptions, ranks: Ranks) -> None:
-    """Restore and write the items, of several ranks each its part; those that fail are reported.
+def run(items: Sequence[Item], pool: Pool, report: Report, options: RunOptions) -> None:
+    """Restore and write the items; those that fail are reported.
 
     Raises WriteError when a disk is full, and KeyboardInterrupt as it came; both after what was computed is written.
     """
-    units = ranks.broadcast(batches(items, restorer) if ranks.rank == 0 else None)
-    claimed = ([items[number] for number in units[claim]] for claim in ranks.claims(len(units)))
-    _Run(claimed, restorer, report, options, ranks).run()
+    with exact_convolutions(pool.device):  # around all devices: it is one switch, which each would turn for the others
+        _Run(iter(batches(items, pool)), pool, report, options).run()
 
 
 @dataclass
 class _Run:
     units: Iterator[list[Item]]
-    restorer: Restorer
+    pool: Pool
     report: Report
     options: RunOptions
-    ranks: Ranks
     stop: threading.Event = field(default_factory=threading.Event)  # nothing more is begun
     cause: BaseException | None = None  # of the stop, where it is to be raised
     unforeseen: int = 0  # failures in a row
 
     def __post_init__(self) -> None:
         self.lock, self.taking = threading.Lock(), threading.Lock()
-        self.large = threading.Semaphore(self.restorer.large_pictures)
+        self.large = threading.Semaphore(self.pool.large_pictures)
         self.writing: set[Path | None] = set()
 
     def run(self) -> None:
         """Start the workers and wait for them."""
-        many = self.restorer.workers
+        many = self.pool.workers
         workers = [threading.Thread(target=self._work, name="worker", daemon=True) for _ in range(many)]
         for worker in workers:
             worker.start()
@@ -117,7 +115,7 @@ class _Run:
             if not items:
                 return []
             info = items[0].info
-            many = self.restorer.side_by_side(info.height, info.width) if self.options.side_by_side else 1
+            many = self.pool.side_by_side(info.height, info.width) if self.options.side_by_side else 1
             if many == 1:
                 self.large.acquire()
         return [Work(item, many) for item in items]
@@ -146,7 +144,7 @@ class _Run:
         if item.frames == 1:
             yield self._compute(list(frames), [work])[0]
             return
-        size = self.restorer.batch_size(item.info.height, item.info.width)
+        size = self.pool.batch_size(item.info.height, item.info.width)
         with ThreadPoolExecutor(work.side_by_side) as pool:
             while some := [batch for _ in range(work.side_by_side) if (batch := list(islice(frames, size)))]:
                 for restored in pool.map(partial(self._compute, unit=[work]), some):
@@ -172,14 +170,14 @@ class _Run:
             shown = fraction
 
         came = time.monotonic()
-        with self.restorer.turn(unit[0].side_by_side):
+        with self.pool.turn(unit[0].side_by_side) as restorer:
             for work in unit:  # frames of one animation wait side by side
                 work.seconds -= (time.monotonic() - came) / (work.side_by_side if work.item.frames > 1 else len(unit))
             if self.stop.is_set():
                 raise StoppedError
             self.report.present(unit[0].item.input.path)
             with self.report.computing():
-                return self.restorer(pictures, progress)
+                return restorer(pictures, progress)
 
     def _advance(self, work: Work, pixels: float) -> None:
         with self.lock:
@@ -202,10 +200,8 @@ class _Run:
             self.writing.discard(work.item.target)
 
     def _fail(self, work: Work, error: Exception) -> None:
-        """Report an item that failed, and stop the run where the others would fail alike. Raises RankError."""
+        """Report an item that failed, and stop the run where the others would fail alike."""
         target = work.item.target
-        if isinstance(error, RankError):
-            raise error
         if isinstance(error, StoppedError):
             if not work.shown or work.item.frames == 1:
                 return
@@ -218,7 +214,6 @@ class _Run:
                 if self.stop.is_set():
                     return  # only the first is told
                 self.stop.set()
-            self.ranks.stop()
         self.unforeseen = 0 if files.is_foreseen(error) else self.unforeseen + 1
         self._conclude(work, "failed", files.reason_of(error, work.item))
         if self.unforeseen >= UNFORESEEN:
@@ -228,7 +223,7 @@ class _Run:
 
     def _conclude(self, work: Work, status: Status, reason: str = "") -> None:
         """Report what became of an item, with every note on it once."""
-        item, done, scale = work.item, status == "done", self.restorer.scale
+        item, done, scale = work.item, status == "done", self.pool.scale
         for note in dict.fromkeys(work.notes):
             self.report.note(f"{item.input.path}: {note}")
         outcome = Outcome(
@@ -238,9 +233,9 @@ class _Run:
             reason,
             input_size=(item.info.height, item.info.width),
             output_size=(item.info.height * scale, item.info.width * scale) if done else None,
-            model=self.restorer.name,
+            model=self.pool.name,
             seconds=round(max(0.0, work.seconds), 3) if done else None,
-            peak_bytes=self.restorer.peak_bytes() if done else None,
+            peak_bytes=self.pool.peak_bytes() if done else None,
         )
         self.report.add(outcome, item.pixels)
         self._advance(work, item.pixels - work.shown)

@@ -93,7 +93,7 @@ def _run(arguments: Sequence[str]) -> int:
         with stop_signals():
             if any("\0" in argument for argument in arguments):
                 raise UsageError("an argument contains a NUL character, which no file name can contain")
-            code: int = root.main(arguments, "irestore", standalone_mode=False, obj=arguments) or 0
+            code: int = root.main(arguments, "irestore", standalone_mode=False) or 0
             sys.stdout.flush()
             return code
     except click.ClickException as error:

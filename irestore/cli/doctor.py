@@ -87,7 +87,7 @@ def self_check(device: str) -> tuple[float, str]:
 
     from irestore.runner import Settings, restore
 
-    chosen = Computing(device=device).begin()
+    chosen = Computing(device=device).begin()[0]
     entry = next(entry for entry in weights.entries() if entry.bundled)
     model = weights.load(entry, device=chosen)
     height, width = 4 * model.window - 3, 3 * model.window + 5

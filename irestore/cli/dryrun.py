@@ -48,7 +48,7 @@ def forecaster(entry: weights.Entry, options: Options) -> Callable[[Item], tuple
     from irestore import models
     from irestore.runner import cost, restore
 
-    device, settings = options.computing.begin(), options.computing.settings()
+    device, settings = options.computing.begin()[0], options.computing.settings()
     network = models.build(entry.architecture, entry.config).eval().requires_grad_(False).to(device)
     side = 2 * network.window
     sample = torch.full((1, network.in_chans, side, side), 0.5)

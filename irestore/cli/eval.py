@@ -75,7 +75,7 @@ def _evaluate(**values: Any) -> None:
     couples = evaluate.couples(trial, chosen.hr, chosen.lr)[: chosen.limit]  # before anything is downloaded
     entry, path, _ = model.obtain(wanted)
     trial = replace(trial, scale=check_fits(entry, chosen.task, chosen.scale).scale)
-    network = weights.read(entry, path, computing.begin())
+    network = weights.read(entry, path, computing.begin()[0])
     rows = evaluate.measure_all(trial, couples, Restorer(network, entry.name, computing.settings()))
     print(f"irestore: {one_line(entry.name)}: PSNR in dB and SSIM, on {trial.compares}", file=sys.stderr)
     if chosen.json:

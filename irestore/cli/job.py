@@ -1,16 +1,13 @@
 """One call of a task: what was found -> the model -> the plan -> the run -> the exit code."""
 
+import os
 import re
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import click
-
 import irestore
 from irestore import images, weights
-from irestore.batch import ranks as distributed
 from irestore.batch.inputs import STDIN, find, read_list
 from irestore.batch.naming import STDOUT
 from irestore.batch.plan import EXISTS, MADE_BEFORE, Plan, Request, plan
@@ -24,56 +21,22 @@ from irestore.weights.paths import sha256
 
 @dataclass(frozen=True)
 class Job:
-    """What rank 0 decides for all: the pictures and the model."""
+    """What is to be done: the pictures and the model."""
 
     plan: Plan
     entry: weights.Entry
-    path: Path | None  # of the weights on the host of rank 0; None where nothing is to be computed
+    path: Path | None  # of the weights; None where nothing is to be computed
 
 
-def restore_files(options: Options, arguments: Sequence[str]) -> int:
-    """Carry out a task and return the exit code. Raises IrestoreError for what concerns the run as a whole.
-
-    `arguments` is the whole command line, for `--device cuda:all`, which runs it once a GPU.
-    """
-    ranks = distributed.ranks()
-    if options.computing.device == "cuda:all" and ranks.size == 1 and not options.files.dry_run:
-        import torch
-
-        count = torch.cuda.device_count()
-        if count == 0:
-            raise UsageError("--device cuda:all: this machine has no CUDA device; use --device auto")
-        if count > 1:
-            return distributed.launch(arguments, count)
-    try:
-        ranks.join()
-        job = _shared(options, ranks)
-        if not options.files.dry_run:
-            return _run(options, job, ranks)
-        if ranks.rank > 0:
-            return 0
-        show(job.plan, job.entry, options)
-        report = Report(verbosity=options.messages.verbosity, progress=False)
-        _report_settled(job.plan, options, report)
-        return report.totals.exit_code
-    finally:
-        ranks.leave()
-
-
-def _shared(options: Options, ranks: distributed.Ranks) -> Job:
-    """The job, decided by rank 0. Its error is raised on every rank, but told by rank 0 only."""
-    if ranks.rank > 0:
-        try:
-            return ranks.broadcast(None)
-        except IrestoreError as error:
-            raise click.exceptions.Exit(error.exit_code) from error
-    try:
-        job = prepare(options)
-    except IrestoreError as error:
-        if ranks.size > 1:
-            ranks.broadcast(error)
-        raise
-    return ranks.broadcast(job)
+def restore_files(options: Options) -> int:
+    """Carry out a task and return the exit code. Raises IrestoreError for what concerns the run as a whole."""
+    job = prepare(options)
+    if not options.files.dry_run:
+        return _run(options, job)
+    show(job.plan, job.entry, options)
+    report = Report(verbosity=options.messages.verbosity, progress=False)
+    _report_settled(job.plan, options, report)
+    return report.totals.exit_code
 
 
 def prepare(options: Options) -> Job:
@@ -82,6 +45,7 @@ def prepare(options: Options) -> Job:
     Raises UsageError for what cannot be meant, ModelError for a model that cannot be had.
     """
     files, model = options.files, options.model
+    _check_alone()
     _check_streams(options)
     if not files.inputs and files.files_from is None:
         raise UsageError(f"no pictures to restore; name files or folders, as in: irestore {options.task} photos/*.png")
@@ -91,7 +55,8 @@ def prepare(options: Options) -> Job:
     early = not wanted[0].scale or (files.dry_run and model.offline)
     obtained = model.obtain(wanted, quiet=options.messages.quiet) if early else None
     entry = check_fits(obtained.entry if obtained else wanted[0], options.task, options.scale)
-    found = list(find([*files.inputs, *listed], recursive=files.recursive, listed=files.files_from is not None))
+    inputs, is_listed = [*files.inputs, *listed], files.files_from is not None
+    found = list(find(inputs, recursive=files.recursive, listed=is_listed, shard=files.shard))
     request = Request(
         task=options.task,
         scale=entry.scale,
@@ -127,54 +92,47 @@ def name_safe(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]", "_", name)
 
 
-def _run(options: Options, job: Job, ranks: distributed.Ranks) -> int:
+def _run(options: Options, job: Job) -> int:
     """Report what the plan settled, restore the rest, and tell how it went."""
     messages = options.messages
     report = Report(
         total_pixels=job.plan.pixels,
         verbosity=messages.verbosity,
         records=sys.stdout if messages.json else None,
-        progress=not messages.no_progress and ranks.rank == 0,
-        over_ranks=ranks.advanced if ranks.size > 1 else None,
+        progress=not messages.no_progress,
     )
-    if ranks.rank == 0:
-        _report_settled(job.plan, options, report)
-    failed = any(outcome.status == "failed" for outcome in job.plan.settled)  # on all ranks
-    stop: BaseException | None = None
+    _report_settled(job.plan, options, report)
+    totals, stop = report.totals, None
     try:
-        if job.plan.items and not (options.files.fail_fast and failed):
-            _restore(options, job, ranks, report)
+        if job.path is not None and not (options.files.fail_fast and totals.failed):
+            _restore(options, job, job.path, report)
     except (IrestoreError, OSError, KeyboardInterrupt) as error:
         stop = error
     report.close()
-    interrupted = isinstance(stop, KeyboardInterrupt)
-    totals = report.totals if interrupted else ranks.merged(report.totals)
-    worked = stop is None or totals.done or interrupted  # else the error says it all
-    if not messages.quiet and worked and (ranks.rank == 0 or stop is not None):
+    worked = stop is None or totals.done or isinstance(stop, KeyboardInterrupt)  # else the error says it all
+    if not messages.quiet and worked:
         report.say(f"irestore: {totals.summary()}")
         if stop is not None:
             report.say("irestore: stopped before the end; what is done is kept, the same command does the rest")
     if stop is not None:
         raise stop
     if not (options.files.fail_fast and totals.failed):
-        ranks.check_complete(totals, len(job.plan.items) + len(job.plan.settled))
+        totals.check_complete(len(job.plan.items) + len(job.plan.settled))
     return totals.exit_code
 
 
-def _restore(options: Options, job: Job, ranks: distributed.Ranks, report: Report) -> None:
-    """Load the network and run the plan, or this rank's share of it. Only here torch is imported."""
+def _restore(options: Options, job: Job, path: Path, report: Report) -> None:
+    """Load the network, once a device, and run the plan. Only here torch is imported."""
+    from irestore.batch.pool import Pool
     from irestore.batch.restorer import Restorer
     from irestore.batch.run import RunOptions, run
 
-    path = job.path
-    if path is None or ranks.rank > 0:
-        path = weights.locate(job.entry, offline=options.model.offline, model_dir=options.model.model_dir)
-    device = options.computing.begin()
-    network = weights.read(job.entry, path, device)
-    settings = options.computing.settings()
-    restorer = Restorer(network, job.entry.name, settings, alpha=options.pictures.alpha, strength=options.strength)
+    devices, settings = options.computing.begin(), options.computing.settings()
+    alpha, strength = options.pictures.alpha, options.strength
+    networks = [weights.read(job.entry, path, device) for device in devices]
+    restorers = [Restorer(network, job.entry.name, settings, alpha=alpha, strength=strength) for network in networks]
     if options.messages.verbose:
-        report.say(f"irestore: {job.entry.name} on {device}")
+        report.say(f"irestore: {job.entry.name} on {', '.join(map(str, devices))}")
     tag = images.provenance(irestore.__version__, name_safe(job.entry.name), job.entry.sha256 or sha256(path))
     provenance = f"{tag} task={options.task}"
     run_options = RunOptions(
@@ -182,15 +140,17 @@ def _restore(options: Options, job: Job, ranks: distributed.Ranks, report: Repor
         save=replace(options.pictures.save(), provenance=provenance, overwrite=options.files.overwrite),
         keep_alpha=options.pictures.alpha != "drop",
         fail_fast=options.files.fail_fast,
-        # Not by what is left to do: the same command run again must compute the rest as it would have the first time.
-        side_by_side=sum(item.frames for item in job.plan.items) + len(job.plan.settled) > 1,
+        # Not by what is left to do, nor by how small a shard is: run again, or in shards, it gives the same bytes.
+        side_by_side=options.files.shard.count > 1
+        or sum(item.frames for item in job.plan.items) + len(job.plan.settled) > 1,
     )
     report.started()
-    run(job.plan.items, restorer, report, run_options, ranks)
+    run(job.plan.items, Pool(restorers), report, run_options)
 
 
 def _report_settled(planned: Plan, options: Options, report: Report) -> None:
     """Report what was settled by the plan already."""
+    files = options.files
     for outcome in planned.settled:
         report.add(outcome)
     reasons = [outcome.reason for outcome in planned.settled]
@@ -199,7 +159,18 @@ def _report_settled(planned: Plan, options: Options, report: Report) -> None:
     if kept := reasons.count(EXISTS):
         report.note(f"{kept} skipped, whose result exists already; --overwrite makes it again")
     if not planned.items and not planned.settled:
-        report.note(f"no pictures found in {', '.join(options.files.inputs) or options.files.files_from}")
+        of_shard = f" of shard {files.shard}" if files.shard.count > 1 else ""
+        report.note(f"no pictures{of_shard} found in {', '.join(files.inputs) or files.files_from}")
+
+
+def _check_alone() -> None:
+    """Check that this is no process of several that torchrun has started. Raises UsageError."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    if "RANK" in os.environ and count != "1":
+        raise UsageError(
+            f"torchrun (WORLD_SIZE={count}): its processes would all do the same; start one without it, with "
+            "--device cuda:all for several GPUs, or one a machine, with --shard"
+        )
 
 
 def _check_streams(options: Options) -> None:
@@ -211,5 +182,7 @@ def _check_streams(options: Options) -> None:
         raise UsageError("-o - and --json both need standard output; choose one")
     if files.output == STDOUT and sys.stdout.isatty() and not files.dry_run:
         raise UsageError("-o -: standard output is a terminal; redirect it into a file or a pipe")
+    if files.shard.count > 1 and (files.output == STDOUT or STDIN in files.inputs):
+        raise UsageError("-: --shard takes its part of files, and writes files; leave it out for a pipe")
     if files.files_from == STDIN and STDIN in files.inputs:
         raise UsageError("standard input is either a picture (-) or a list (--files-from -), not both")

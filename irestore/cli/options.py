@@ -3,7 +3,6 @@
 A field is the option of its name (`dry_run` is --dry-run) and can be set in the environment (IRESTORE_DRY_RUN).
 """
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 import click
 from click.shell_completion import CompletionItem
 
-from irestore.cli.values import byte_size, device, tile
+from irestore.cli.values import byte_size, device, shard, tile
 from irestore.errors import UsageError, one_line
 from irestore.images import FORMATS, MAX_PIXELS, LoadOptions, SaveOptions, check_target
 from irestore.tasks import TASKS
@@ -20,6 +19,7 @@ from irestore.tasks import TASKS
 if TYPE_CHECKING:
     import torch
 
+    from irestore.batch.shards import Shard
     from irestore.runner import Settings
     from irestore.weights import Entry, Found
 
@@ -78,6 +78,10 @@ class Files:
     include_restored: bool = flag(help="Also take pictures that irestore made with the same task.")
     dry_run: bool = flag("-n", help="Only print what would be done, with sizes, memory and time.")
     fail_fast: bool = flag(help="Stop at the first picture that fails.")
+    shard: "Shard" = option(type=shard, default="1/1", metavar="I/N|slurm|k8s|aws|auto",  # noqa: RUF009
+        help="Only part I of N (I from 1 to N), for many machines at once: each picture belongs to one part by its "
+        "path below the folder. Or take I and N from what Slurm, Kubernetes or AWS Batch has set; auto: whichever "
+        "of them has. Clashes of names are looked for within a part only.")
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -145,7 +149,7 @@ class Computing:
     """Where and how the network runs."""
 
     device: str = option("-d", type=device, default="auto", metavar="NAME",
-        help="auto, cpu, mps, cuda, cuda:N, or cuda:all for every GPU at once.")
+        help="auto, cpu, mps, cuda or cuda:N; several at once: cuda:0,cuda:1, or cuda:all for every GPU.")
     tile: int | Literal["auto", "off"] = option("-t", type=tile, default="auto",
         metavar="auto|N|off", help="Side of a tile in pixels. The result does not depend on it.")
     max_memory: int | None = option(type=byte_size, metavar="SIZE",
@@ -161,19 +165,15 @@ class Computing:
 
         return Settings(self.tile, self.precision, self.max_memory, self.ensemble)
 
-    def begin(self) -> "torch.device":
-        """Set the number of threads, and give the device of this process: each rank on a host takes its own GPU."""
+    def begin(self) -> "list[torch.device]":
+        """Set the number of threads, and give the devices. Raises UsageError."""
         import torch
 
-        from irestore.devices import pick
+        from irestore.devices import pick_all
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        name, local = self.device, os.environ.get("LOCAL_RANK")
-        if name == "cuda:all" or (local is not None and name in ("auto", "cuda")):
-            count = torch.cuda.device_count()
-            name = f"cuda:{int(local or 0) % count}" if count else name.removesuffix(":all")
-        return pick(name)
+        return pick_all(self.device)
 
 
 @dataclass(frozen=True)

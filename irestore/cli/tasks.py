@@ -49,4 +49,4 @@ def restore(ctx: click.Context, /, scale: str | None = None, strength: float = 1
     from irestore.cli.job import restore_files
 
     sections: list[Any] = [build(section, values) for section in SECTIONS]
-    ctx.exit(restore_files(Options(ctx.command.name or "", scale, strength, *sections), ctx.obj))
+    ctx.exit(restore_files(Options(ctx.command.name or "", scale, strength, *sections)))

@@ -1,12 +1,24 @@
-"""The kinds of value that options take: a size of memory, a tile, a share, a device. Each raises click.BadParameter."""
+"""The kinds of value that options take, from a size of memory to a shard. Each raises click.BadParameter."""
 
+import os
 import re
+from typing import TYPE_CHECKING
 
 import click
 
+if TYPE_CHECKING:
+    from irestore.batch.shards import Shard
+
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
-DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,4}|:all)?")
+ONE = r"(cpu|mps|cuda(:[0-9]{1,4})?)"
+DEVICE = re.compile(rf"auto|cuda:all|{ONE}(,{ONE})*")
+# Where a scheduler says which one of how many tasks this is: index, count, and the first index if not 0.
+SCHEDULERS = {
+    "slurm": ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"),
+    "k8s": ("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS", ""),
+    "aws": ("AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ARRAY_SIZE", ""),
+}
 
 
 def byte_size(text: str) -> int:
@@ -35,5 +47,39 @@ def share(text: str) -> float:
 def device(text: str) -> str:
     """A device's name; whether this machine has it is found out later."""
     if DEVICE.fullmatch(text) is None:
-        raise click.BadParameter(f"{text!r} is not a device; write auto, cpu, mps, cuda, cuda:0 or cuda:all")
+        raise click.BadParameter(
+            f"{text!r} is not a device; write auto, cpu, mps, cuda, cuda:0, cuda:all or cuda:0,cuda:1"
+        )
     return text
+
+
+def shard(text: str) -> "Shard":
+    """`3/100`, or the name of a scheduler that has said so in the environment."""
+    from irestore.batch.shards import Shard
+
+    match = re.fullmatch("([0-9]{1,9})/([0-9]{1,9})", text)
+    if match is None and text not in (*SCHEDULERS, "auto"):
+        raise click.BadParameter(f"{text!r} is not a shard; write 3/100, slurm, k8s, aws or auto")
+    number, count = (int(match[1]), int(match[2])) if match else _scheduled(text)
+    if not 1 <= number <= count:
+        raise click.BadParameter(
+            f"{text!r} gives {number}/{count}; I of I/N runs from 1 to N, in an array without gaps"
+        )
+    return Shard(number, count)
+
+
+def _scheduled(name: str) -> tuple[int, int]:
+    """Number, from 1, and count of shards as the scheduler of that name, or the only one, has said."""
+    indices = {scheduler: variables[0] for scheduler, variables in SCHEDULERS.items()}
+    there = [scheduler for scheduler, index in indices.items() if index in os.environ]
+    if name == "auto" and len(there) != 1:
+        found = " and ".join(indices[scheduler] for scheduler in there) or f"none of {', '.join(indices.values())}"
+        raise click.BadParameter(f"auto: {found} is set; name the scheduler, or write the shard, as in 3/100")
+    variables = [variable for variable in SCHEDULERS[there[0] if name == "auto" else name] if variable]
+    values = [os.environ.get(variable, "") for variable in variables]
+    for variable, value in zip(variables, values, strict=True):
+        if re.fullmatch("[0-9]{1,9}", value) is None:
+            state = f"is {value!r}, not a number" if value else "is not set"
+            raise click.BadParameter(f"{name}: {variable} {state}; set it, or write the shard, as in 3/100")
+    index, count, *first = map(int, values)
+    return index - sum(first) + 1, count

@@ -21,6 +21,7 @@ from irestore.weights.manifest import Entry
 from irestore.weights.own import METADATA, describe, from_file, metadata, readable
 from irestore.weights.paths import replacing
 
+SCALE = ".scale"  # after the name of a tensor of 8 bits: what its rows are multiplied by
 WRAPPERS = ("params_ema", "params", "state_dict")  # of a checkpoint's tensors, the best first
 
 
@@ -28,13 +29,40 @@ def read(entry: Entry, path: Path, device: torch.device | str = "cpu") -> Networ
     """The model in eval mode, float32, on `device`, from the entry's verified file. Raises WeightsError."""
     entry = describe(entry, path)
     with readable(path):
-        state = models.rename(entry.dialect, load_file(path))
+        state = models.rename(entry.dialect, unpacked(load_file(path), entry.name))
     model = filled(entry.architecture, entry.config, state, entry.name)
     if model.scale != entry.scale:
         raise WeightsError(
             f"{entry.name}: the network enlarges {model.scale} times, not {entry.scale} as its entry says"
         )
     return model.eval().requires_grad_(False).to(device)
+
+
+def packed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices and kernels (N, ...) as int8, each of the N rows with a scale of its own; the rest as float16."""
+    result = {}
+    for name, tensor in state.items():
+        result[name] = tensor.half() if tensor.is_floating_point() else tensor
+        if tensor.is_floating_point() and tensor.ndim > 1:
+            scale = (tensor.flatten(1).abs().amax(1) / 127).half().clamp_min(2**-24)  # (N,), not zero
+            result[name] = (tensor / _by_row(scale, tensor)).round().clamp(-127, 127).to(torch.int8)
+            result[name + SCALE] = scale
+    return result
+
+
+def unpacked(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors of `packed` in float32; others as they are. Raises WeightsError for a scale that fits none."""
+    result = {key: tensor for key, tensor in state.items() if not key.endswith(SCALE)}
+    for key in state.keys() - result.keys():
+        rows, scale = result.get(key.removesuffix(SCALE)), state[key]
+        if rows is None or rows.dtype != torch.int8 or rows.ndim < 2 or scale.shape != rows.shape[:1]:
+            raise WeightsError(f"{name}: {key} is the scale of no tensor of 8 bits; get or convert the file again")
+        result[key.removesuffix(SCALE)] = rows * _by_row(scale, rows)
+    return result
+
+
+def _by_row(scale: Tensor, rows: Tensor) -> Tensor:
+    return scale.float().view(-1, *[1] * (rows.ndim - 1))
 
 
 def filled(architecture: str, config: Mapping[str, Any], state: Mapping[str, Tensor], name: str) -> Network:

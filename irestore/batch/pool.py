@@ -1,0 +1,63 @@
+"""The devices of a run: each has a network of its own, and whichever is free computes the next picture."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+
+from irestore.batch.inputs import Item
+from irestore.batch.restorer import Restorer
+
+
+class Pool:
+    """Restorers of one model, one a device; the devices are of one kind, so that a result does not tell which it was.
+
+    What is computed at once follows from the first of them.
+    """
+
+    def __init__(self, restorers: Sequence[Restorer]) -> None:
+        first = restorers[0]
+        self.name, self.scale, self.device = first.name, first.scale, first.device
+        self.padded, self.batch_size, self.side_by_side = first.padded, first.batch_size, first.side_by_side
+        self.workers = sum(each.workers for each in restorers)
+        self.large_pictures = sum(each.large_pictures for each in restorers)
+        self._restorers = restorers
+        self._free = [each.beside for each in restorers]  # permits to compute that each device has left
+        self._door, self._freed = threading.Lock(), threading.Condition()
+
+    @contextmanager
+    def turn(self, side_by_side: int) -> Iterator[Restorer]:
+        """Wait until this thread may compute, as one of so many at once on a device: that device's restorer."""
+        permits = self._restorers[0].beside // side_by_side
+        with self._door, self._freed:  # the door, so that none overtakes one that waits for all permits
+            self._freed.wait_for(lambda: max(self._free) >= permits)
+            number = self._free.index(max(self._free))
+            self._free[number] -= permits
+        try:
+            self._restorers[number].share_threads(side_by_side)
+            yield self._restorers[number]
+        finally:
+            with self._freed:
+                self._free[number] += permits
+                self._freed.notify()
+
+    def peak_bytes(self) -> int:
+        """The largest of `Restorer.peak_bytes`."""
+        return max(each.peak_bytes() for each in self._restorers)
+
+
+def batches(items: Sequence[Item], pool: Pool) -> list[list[Item]]:
+    """The items that are computed at once: each alone, but for stills of one padded size on a GPU."""
+    done: list[list[Item]] = []
+    growing: dict[tuple[int, ...], list[Item]] = {}
+    batch_size = cache(pool.batch_size)
+    for number, item in enumerate(items):
+        padded = pool.padded(item.info.height, item.info.width)
+        size = padded if item.frames == 1 else (number,)
+        batch = growing.setdefault(size, [])
+        if not batch:
+            done.append(batch)
+        batch.append(item)
+        if item.frames > 1 or len(batch) == batch_size(*padded):
+            del growing[size]
+    return done

@@ -1,6 +1,7 @@
-"""A headless Chromium, driven by its DevTools protocol through a pipe: no driver has to be installed."""
+"""A page, parsed; and a headless Chromium, driven by its DevTools protocol through a pipe: no driver is needed."""
 
 import base64
+import io
 import json
 import os
 import select
@@ -8,11 +9,40 @@ import shutil
 import subprocess
 import tempfile
 import time
+from html.parser import HTMLParser
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+
+
+class Page(HTMLParser):
+    """The tags of a page with their attributes, and its text."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.source = path.read_text("utf-8")
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def pictures(self) -> list[np.ndarray]:
+        contents = [base64.b64decode((each["src"] or "").partition("base64,")[2]) for each in self.all("img")]
+        return [np.asarray(Image.open(io.BytesIO(content)).convert("RGB")) for content in contents]
 
 
 class Browser:

@@ -1,13 +1,11 @@
 """Pictures compared: what the page holds, what the sheet shows, and what is refused."""
 
-import base64
-import io
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import Page
 from image_samples import noise
 from PIL import Image
 from tiny import finish, size_of, start, write_picture
@@ -15,31 +13,6 @@ from tiny import finish, size_of, start, write_picture
 from irestore import images
 from irestore.cli import main
 from irestore.images import screen
-
-
-class Page(HTMLParser):
-    """The tags of a page with their attributes, and its text."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.source = path.read_text("utf-8")
-        self.feed(self.source)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-    @property
-    def pictures(self) -> list[np.ndarray]:
-        contents = [base64.b64decode((each["src"] or "").partition("base64,")[2]) for each in self.all("img")]
-        return [np.asarray(Image.open(io.BytesIO(content)).convert("RGB")) for content in contents]
 
 
 def compared(*arguments: object) -> int:

@@ -1,11 +1,14 @@
 """The command of a task, as `irestore.tasks` has it: `irestore sr`, `irestore denoise`, ..."""
 
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import click
 
 from irestore.cli.options import DEFAULT_SCALE, SECTIONS, Options, build, declared
 from irestore.cli.values import share
+from irestore.errors import UsageError
 from irestore.tasks import TASKS
 
 SCALE = click.Option(
@@ -16,10 +19,17 @@ SCALE = click.Option(
 STRENGTH = click.Option(
     ["--strength"],
     type=share,
-    default="1.0",
+    default=["1.0"],
+    multiple=True,
     show_default=True,
     metavar="0-1",
     help="How much of the restoration to take: 0 is the input, 1 all of it.",
+)
+PREVIEW = click.Option(
+    ["--preview"],
+    type=click.Path(path_type=Path),
+    metavar="PAGE.html",
+    help="Write no results but a page that shows those of the first 4 pictures; repeat -m or --strength to compare.",
 )
 
 
@@ -27,7 +37,8 @@ class TaskCommand(click.Command):
     """A command whose `--help` shows its options in sections."""
 
     def __init__(self, task: str) -> None:
-        self.sections = {section.__name__: declared(section) for section in SECTIONS}
+        self.sections = {section.__name__: declared(section, ["model"]) for section in SECTIONS}
+        self.sections["Files"].append(PREVIEW)
         self.sections["Computing"].insert(0, SCALE if TASKS[task].enlarges else STRENGTH)
         inputs = click.Argument(["inputs"], nargs=-1, metavar="INPUT...", type=click.Path(), required=False)
         params = [inputs, *(option for options in self.sections.values() for option in options)]
@@ -44,9 +55,26 @@ class TaskCommand(click.Command):
 
 
 @click.pass_context
-def restore(ctx: click.Context, /, scale: str | None = None, strength: float = 1.0, **values: Any) -> None:
+def restore(
+    ctx: click.Context,
+    /,
+    model: tuple[str, ...],
+    strength: tuple[float, ...] = (1.0,),
+    scale: str | None = None,
+    preview: Path | None = None,
+    **values: Any,
+) -> None:
     """What each of the commands does."""
+    candidates = []
+    for name, share_taken in product(model or (None,), strength):
+        sections: list[Any] = [build(section, values | {"model": name}) for section in SECTIONS]
+        candidates.append(Options(ctx.command.name or "", scale, share_taken, *sections))
+    if preview is not None:
+        from irestore.cli.preview import show_on_page
+
+        ctx.exit(show_on_page(candidates, preview))
+    if len(candidates) > 1:
+        raise UsageError("-m and --strength are given once; several are compared by --preview page.html")
     from irestore.cli.job import restore_files
 
-    sections: list[Any] = [build(section, values) for section in SECTIONS]
-    ctx.exit(restore_files(Options(ctx.command.name or "", scale, strength, *sections)))
+    ctx.exit(restore_files(candidates[0]))

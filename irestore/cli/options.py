@@ -50,7 +50,7 @@ def declared(section: type, repeatable: Sequence[str] = ()) -> list[click.Option
     for each in fields(section):
         if each.metadata:
             long = each.metadata["long"] or f"--{each.name.replace('_', '-')}"
-            more = {"multiple": True} if each.name in repeatable else {}
+            more: dict[str, Any] = {"multiple": True} if each.name in repeatable else {}
             made.append(click.Option([each.name, *each.metadata["short"], long], **each.metadata["attributes"], **more))
     return made
 

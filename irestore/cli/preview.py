@@ -35,7 +35,7 @@ def show_on_page(candidates: Sequence[Options], page: Path) -> int:
     paths = _first(files)
     if not paths:
         return restore_files(candidates[0])  # which says why
-    codes = []
+    codes: list[int] = []
     with TemporaryDirectory(prefix="irestore-") as folder:
         results = [(candidate, Path(folder, str(number))) for number, candidate in enumerate(candidates)]
         for candidate, result in results:

@@ -25,7 +25,7 @@ def to_screen(picture: Picture) -> NDArray[np.uint8]:
         rows, columns = (
             np.arange(side) * _FIELDS // max(picture.height, picture.width) for side in picture.pixels.shape[:2]
         )
-        board = np.where((rows[:, None] + columns) % 2, _DARK, _LIGHT)[..., None]
+        board = np.where((rows[:, None] + columns) % 2, _DARK, _LIGHT).astype(np.float32)[..., None]
         alpha = picture.alpha[..., None]
         pixels = pixels * alpha + board * (1 - alpha)
     samples = to_samples(one_channel(pixels) if picture.grey else pixels, 8)

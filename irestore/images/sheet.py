@@ -15,6 +15,7 @@ _GAP, _LINE = 12, 20
 _PAPER, _INK, _FAINT = (24, 25, 28), (236, 236, 239), (160, 163, 171)
 _MARK = (255, 210, 60)
 
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
@@ -51,8 +52,8 @@ def contact_sheet(names: Sequence[str], pictures: Sequence[NDArray[np.uint8]]) -
     for row, box in enumerate(boxes):
         outline = [_GAP + box[0] * scale, head + box[1] * scale, _GAP + box[2] * scale, head + box[3] * scale]
         draw.rectangle(outline, outline=_MARK, width=2)
-        for x, y in (outline[:2], (left, head + row * (across + _GAP))):
-            draw.text((x + 6, y + 4), str(row + 1), _MARK, plain, stroke_width=2, stroke_fill=_PAPER)
+        for corner in (outline, (left, head + row * (across + _GAP))):
+            draw.text((corner[0] + 6, corner[1] + 4), str(row + 1), _MARK, plain, stroke_width=2, stroke_fill=_PAPER)
     return from_pillow(sheet)
 
 
@@ -91,7 +92,7 @@ def _crop(image: PillowImage, size: tuple[int, int], box: Box) -> PillowImage:
     )
 
 
-def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def _fitted(text: str, font: Font, width: int) -> str:
     """The text, shortened in its middle where it is wider."""
     shown = text
     while len(text) > 2 and font.getlength(shown) > width:

@@ -61,4 +61,4 @@ class Rain:
             drops = (random.random(size, np.float32) < log_uniform(self.density, random)).astype(np.float32)
             drops *= random.uniform(0.3, 1, size).astype(np.float32)
             layer = kernels.convolve(drops, kernel / kernel.max())
-        return np.clip(layer, 0, 1) * np.float32(random.uniform(*self.strength))
+        return np.asarray(np.clip(layer, 0, 1) * random.uniform(*self.strength), np.float32)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import Page
+from icc_profiles import linear_grey, wide_rgb
 from image_samples import noise
 from PIL import Image
 from tiny import finish, size_of, start, write_picture
@@ -61,13 +62,17 @@ def test_pictures_are_shown_upright_opaque_and_in_srgb(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (64, 96), "red").save(tmp_path / "turned.png", exif=exif)
+    Image.new("RGB", (96, 64), (80, 160, 80)).save(tmp_path / "wide.png", icc_profile=wide_rgb())
+    Image.new("L", (96, 64), 55).save(tmp_path / "linear.png", icc_profile=linear_grey())
     Image.new("CMYK", (96, 64), (0, 0, 0, 255)).save(tmp_path / "cmyk.jpg")
     Image.new("RGBA", (96, 64), (255, 0, 0, 0)).save(tmp_path / "clear.png")
     images.save(images.load(tmp_path / "clear.png"), tmp_path / "deep.png", images.SaveOptions(depth=16))
-    names = ("turned.png", "cmyk.jpg", "clear.png", "deep.png")
+    names = ("turned.png", "wide.png", "linear.png", "cmyk.jpg", "clear.png", "deep.png")
     assert compared(*(tmp_path / name for name in names), "-o", tmp_path / "page.html") == 0
-    turned, cmyk, clear, deep = Page(tmp_path / "page.html").pictures
+    turned, wide, linear, cmyk, clear, deep = Page(tmp_path / "page.html").pictures
     assert turned.shape == (64, 96, 3)
+    assert wide[0, 0, 0] < 70  # a green that sRGB just holds: less red in it
+    assert abs(linear.astype(int) - 128).max() <= 2
     assert cmyk.max() < 60
     assert set(clear.ravel().tolist()) == {204, 242}  # the checkerboard
     assert (deep == clear).all()

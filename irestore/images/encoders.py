@@ -121,13 +121,13 @@ def _raster(picture: Picture, name: str, options: SaveOptions, several: bool, no
     with_alpha = picture.alpha is not None and row.alpha
     grey = row.grey_alpha if with_alpha else row.grey
     if "icc" not in row.holds or (picture.grey and not grey):
-        samples, metadata = in_srgb(samples, metadata, grey, notes)
+        samples, metadata = _in_srgb(samples, metadata, grey, notes)
     if picture.alpha is not None and row.alpha:
         samples = np.dstack([samples, to_samples(picture.alpha, depth)])
     return Raster(samples, metadata)
 
 
-def in_srgb(samples: Samples, metadata: Metadata, grey: bool, notes: list[str]) -> tuple[Samples, Metadata]:
+def _in_srgb(samples: Samples, metadata: Metadata, grey: bool, notes: list[str]) -> tuple[Samples, Metadata]:
     """8-bit samples for a format that knows no profiles, or no grey: brought to sRGB through the profile they have."""
     image = Image.fromarray(samples)
     if metadata.icc is None or (image.mode == "L" and profile_space(metadata.icc) != "GRAY"):

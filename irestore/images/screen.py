@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from irestore.images.encoders import in_srgb
+from irestore.images.colour import to_srgb
 from irestore.images.picture import Picture
 from irestore.images.samples import one_channel, to_samples
 
@@ -29,7 +29,7 @@ def to_screen(picture: Picture) -> NDArray[np.uint8]:
         alpha = picture.alpha[..., None]
         pixels = pixels * alpha + board * (1 - alpha)
     samples = to_samples(one_channel(pixels) if picture.grey else pixels, 8)
-    return in_srgb(samples, picture.metadata, False, [])[0]
+    return np.asarray(to_srgb(Image.fromarray(samples), picture.metadata.icc, []))
 
 
 def for_browser(samples: NDArray[np.uint8]) -> tuple[str, bytes]:

@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,27 +20,31 @@ from irestore.tasks import TASKS
 PICTURES = 4
 
 
-def show_on_page(candidates: Sequence[Options], page: Path) -> int:
-    """Restore the first pictures by each of the candidates, which differ in model and strength; the exit code.
+def show_on_page(options: Options, models: Sequence[str], strengths: Sequence[float], page: Path) -> int:
+    """Restore the first pictures by each model with each strength, and write the page; the exit code.
 
-    The first `PICTURES` of different names are taken. A candidate that fails is told, and the others go on.
+    The first `PICTURES` of different names are taken. A model that fails is told, and the others go on.
     """
-    files = candidates[0].files
+    candidates = [
+        replace(options, model=replace(options.model, model=name), strength=strength)
+        for name, strength in product(models or [None], strengths)
+    ]
+    files = options.files
     check_page(page)
     if page.exists() and not files.overwrite:
         raise UsageError(f"--preview {page}: exists already; give another name, or --overwrite")
-    if STDIN in (*files.inputs, files.files_from) or files.dry_run or candidates[0].messages.json:
+    if STDIN in (*files.inputs, files.files_from) or files.dry_run or options.messages.json:
         raise UsageError("--preview shows results of files on a page: leave out -, --dry-run and --json")
     if len(candidates) >= MOST:
         raise UsageError(f"--preview: {len(candidates)} results of a picture; a page shows up to {MOST - 1}")
     paths = _first(files)
     if not paths:
-        return restore_files(candidates[0])  # which says why
+        return restore_files(options)  # which says why
     codes: list[int] = []
     with TemporaryDirectory(prefix="irestore-") as folder:
         results = [(candidate, Path(folder, str(number))) for number, candidate in enumerate(candidates)]
         for candidate, result in results:
-            if not candidate.messages.quiet:
+            if not options.messages.quiet:
                 told = one_line(typed(candidate, candidates) or candidate.task)
                 print(f"irestore: preview {len(codes) + 1} of {len(results)}: {told}", file=sys.stderr)
             try:
@@ -52,7 +57,7 @@ def show_on_page(candidates: Sequence[Options], page: Path) -> int:
             scenes = (
                 (paths[stem].name, _shown(paths[stem], those, candidates)) for stem, those in made.items() if those
             )
-            save_page(page, candidates[0].task, scenes, overwrite=files.overwrite)
+            save_page(page, options.task, scenes, overwrite=files.overwrite)
             print(f"irestore: {one_line(page)}: open it in a browser; nothing else was written", file=sys.stderr)
     return max(codes)
 

@@ -1,6 +1,5 @@
 """The command of a task, as `irestore.tasks` has it: `irestore sr`, `irestore denoise`, ..."""
 
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -59,22 +58,21 @@ def restore(
     ctx: click.Context,
     /,
     model: tuple[str, ...],
-    strength: tuple[float, ...] = (1.0,),
     scale: str | None = None,
+    strength: tuple[float, ...] = (1.0,),
     preview: Path | None = None,
     **values: Any,
 ) -> None:
     """What each of the commands does."""
-    candidates = []
-    for name, share_taken in product(model or (None,), strength):
-        sections: list[Any] = [build(section, values | {"model": name}) for section in SECTIONS]
-        candidates.append(Options(ctx.command.name or "", scale, share_taken, *sections))
+    if preview is None and len(model) * len(strength) > 1:
+        raise UsageError("-m and --strength are given once; several are compared by --preview page.html")
+    values["model"] = model[0] if model else None
+    sections: list[Any] = [build(section, values) for section in SECTIONS]
+    options = Options(ctx.command.name or "", scale, strength[0], *sections)
     if preview is not None:
         from irestore.cli.preview import show_on_page
 
-        ctx.exit(show_on_page(candidates, preview))
-    if len(candidates) > 1:
-        raise UsageError("-m and --strength are given once; several are compared by --preview page.html")
+        ctx.exit(show_on_page(options, model, strength, preview))
     from irestore.cli.job import restore_files
 
-    ctx.exit(restore_files(candidates[0]))
+    ctx.exit(restore_files(options))

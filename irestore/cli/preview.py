@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from irestore import images
 from irestore.batch.inputs import STDIN, Input, find, read_list
+from irestore.batch.shards import WHOLE
 from irestore.cli.job import restore_files
 from irestore.cli.options import Files, Options
 from irestore.compare import MOST, Shown, check_page, read, save_page
@@ -66,7 +67,8 @@ def _first(files: Files) -> dict[str, Path]:
     """The first pictures by their stems."""
     listed = read_list(files.files_from) if files.files_from is not None else []
     paths: dict[str, Path] = {}
-    for found in find([*files.inputs, *listed], recursive=files.recursive, listed=files.files_from is not None):
+    is_listed = files.files_from is not None
+    for found in find([*files.inputs, *listed], recursive=files.recursive, listed=is_listed, shard=files.shard):
         if isinstance(found, Input) and len(paths) < PICTURES:
             paths.setdefault(found.path.stem, found.path)
     return paths
@@ -96,6 +98,8 @@ def typed(candidate: Options, candidates: Sequence[Options]) -> str:
 def _into(folder: Path, candidate: Options, paths: Iterable[Path]) -> Options:
     """The candidate with these pictures as inputs, and PNG files of their names in the folder as results."""
     inputs = tuple(map(str, paths))
-    files = replace(candidate.files, inputs=inputs, files_from=None, output=f"{folder}/", name="{stem}{ext}")
+    files = replace(
+        candidate.files, inputs=inputs, files_from=None, output=f"{folder}/", name="{stem}{ext}", shard=WHOLE
+    )
     pictures = replace(candidate.pictures, format="png", quality=None, lossless=None)
     return replace(candidate, files=files, pictures=pictures)

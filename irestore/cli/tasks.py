@@ -64,7 +64,7 @@ def restore(
     **values: Any,
 ) -> None:
     """What each of the commands does."""
-    if preview is None and len(model) * len(strength) > 1:
+    if preview is None and max(len(model), len(strength)) > 1:
         raise UsageError("-m and --strength are given once; several are compared by --preview page.html")
     values["model"] = model[0] if model else None
     sections: list[Any] = [build(section, values) for section in SECTIONS]

@@ -9,6 +9,7 @@ from image_samples import noise, picture, png
 from numpy.typing import NDArray
 from PIL import Image
 
+from irestore.errors import ReadError
 from irestore.images import Metadata, Picture, SaveOptions, encode, load, probe
 
 tifffile = pytest.importorskip("tifffile")  # the independent writer and reader
@@ -110,6 +111,15 @@ def test_tiff_grey_by_libtiff(compression: str) -> None:
     assert np.array_equal(whole(load(io.BytesIO(stream.getvalue())))[..., 0], samples)
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_16_bit_tiff_that_is_cut_is_refused(compression: str | None) -> None:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, noise(20, 23, 3, 16), photometric="rgb", compression=compression)
+    for missing in (2, 40, 1000):
+        with pytest.raises(ReadError, match="the file is damaged or incomplete"):
+            load(io.BytesIO(stream.getvalue()[:-missing]))
+
+
 def test_tiff_white_is_zero() -> None:
     samples = noise(5, 4, 1, 16)[..., 0]
     stream = io.BytesIO()
@@ -199,8 +209,6 @@ def test_jpeg_2000_that_is_cut_says_so() -> None:
 
 @pytest.mark.parametrize("kind", ["F", "I"])
 def test_samples_of_other_kinds_are_refused(kind: str) -> None:
-    from irestore.errors import ReadError
-
     stream = io.BytesIO()
     Image.new(kind, (3, 3)).save(stream, "TIFF")
     with pytest.raises(ReadError, match="convert it to 16 bits first"):
@@ -230,7 +238,6 @@ def test_a_gradient_keeps_its_levels() -> None:
 
 def test_pixel_limit_counts_pixels_not_bytes() -> None:
     """A 16-bit TIFF is unpacked as a picture of its bytes, of which there are eight a pixel."""
-    from irestore.errors import ReadError
     from irestore.images import LoadOptions
 
     content = encode(picture(20, 30, depth=16, alpha=np.ones((20, 30), np.float32)), "tiff")

@@ -34,7 +34,6 @@ def test_a_written_file_is_read_again(tmp_path: Path, suffix: str) -> None:
     save(picture(48, 40), path)
     info, again = probe(path), load(path)
     assert (info.format, info.width, info.height, info.frames) == (suffix[1:], 40, 48, 1)
-    assert info.file_bytes == path.stat().st_size
     assert again.pixels.dtype == np.float32
     assert again.pixels.shape == (48, 40, 3)
     assert encode(picture(48, 40), info.format) == path.read_bytes()
@@ -149,9 +148,9 @@ def test_unwritable_targets(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match="is a folder"):
         save(picture(), tmp_path / "folder.png")
     with pytest.raises(UsageError, match="the suffix names no format"):
-        save(picture(), tmp_path / "photo.bmp")
-    with pytest.raises(UsageError, match="unknown format 'bmp'"):
-        save(picture(), tmp_path / "photo.png", SaveOptions(format="bmp"))
+        save(picture(), tmp_path / "photo.pcx")
+    with pytest.raises(UsageError, match="unknown format 'pcx'"):
+        save(picture(), tmp_path / "photo.png", SaveOptions(format="pcx"))
 
 
 @pytest.mark.skipif(

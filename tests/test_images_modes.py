@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from irestore.images import FORMATS, Picture, SaveOptions, load, probe, save
 
 HEIGHT, WIDTH = 37, 53  # odd, so that rows end inside bytes, bands and tiles
-EXACT = ("png", "tiff", "webp", "jxl")
+EXACT = ("png", "tiff", "webp", "jxl", "bmp", "ppm")
 
 
 def samples(channels: int, depth: int) -> NDArray[Any]:
@@ -58,7 +58,7 @@ def test_round_trip(tmp_path: Path, name: str, channels: int, depth: int) -> Non
         kept,
         channels in ((1, 2) if form.grey_alpha or name == "gif" else (1,) if form.grey else ()),
     )
-    if name in ("jpg", "gif"):  # of which only the size is exact
+    if name in ("jpg", "gif") or (channels in (2, 4) and not form.alpha):  # of which only the size is exact
         return
     assert (again.alpha is not None) == (channels in (2, 4))
     expected = (whole.astype(np.int64) * (2**kept - 1) / (2**depth - 1) + 0.5).astype(int)

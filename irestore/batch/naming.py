@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from irestore.errors import UsageError
-from irestore.images import format_of
+from irestore.images import default_format, format_of
 
 STDOUT = "-"
 FIELDS = ("stem", "inext", "parent", "ext", "task", "model", "scale")
@@ -29,15 +29,15 @@ class Naming:
     def target(self, path: Path, below: PurePath, default_suffix: str | None) -> Path | None:
         """The target of an input. None: standard output, or it depends on what is in the input, see `default_suffix`.
 
-        `default_suffix` is used where the input's own suffix says nothing: `.heic`, none at all, or `.gif`, which may
-        be a still picture or an animation.
+        `default_suffix` is used where the input's own suffix does not tell: `.heic` and `.bmp`, none at all, or `.gif`,
+        which may be a still picture or an animation.
         """
         if self.file is not None or self.to_stdout:
             return self.file
         own = format_of(path)
         if self.suffix is not None:
             suffix = path.suffix if own == format_of(f"x{self.suffix}") else self.suffix
-        elif own not in (None, "gif"):
+        elif own is not None and own == default_format(own):
             suffix = path.suffix
         elif default_suffix is not None:
             suffix = default_suffix

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, ImageColor
@@ -34,13 +35,13 @@ def to_srgb(image: Image.Image, icc: bytes | None, notes: list[str]) -> Image.Im
     Lab needs no profile. What has no usable one is converted by the plain formula; `notes` say what was done.
     """
     space = _SPACES[image.mode]
-    source = None
-    try:
-        if image.mode == "LAB":
-            source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
-        elif icc is not None and profile_space(icc) == space:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        if source is not None:
+    source: Any = None
+    if image.mode == "LAB":
+        source = ImageCms.createProfile("LAB")
+    elif icc is not None and profile_space(icc) == space:
+        source = io.BytesIO(icc)
+    if source is not None:
+        try:
             result = ImageCms.profileToProfile(
                 image,
                 source,
@@ -52,13 +53,12 @@ def to_srgb(image: Image.Image, icc: bytes | None, notes: list[str]) -> Image.Im
             assert result is not None  # only None when asked to work in place
             notes.append(f"its {space.replace('GRAY', 'grey')} colours were converted to sRGB")
             return result
-    except (ImageCms.PyCMSError, OSError):
-        notes.append("its colour profile is damaged; colours were converted without it")
-    else:
-        if image.mode == "CMYK":
-            notes.append("CMYK without a CMYK profile; colours were converted by the plain formula")
-        elif icc is not None:
-            notes.append(f"its colour profile is not one for {space} and was not kept")
+        except (ImageCms.PyCMSError, OSError):
+            notes.append("its colour profile is damaged; colours were converted without it")
+    elif image.mode == "CMYK":
+        notes.append("CMYK without a CMYK profile; colours were converted by the plain formula")
+    elif icc is not None:
+        notes.append(f"its colour profile is not one for {space} and was not kept")
     return image.convert("RGB")
 
 

@@ -1,11 +1,11 @@
 """From pictures to the bytes of each format."""
 
 import dataclasses
+import io
 import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -13,9 +13,8 @@ from PIL import Image
 from irestore.errors import UsageError, WriteError
 from irestore.images import png, tiff_write
 from irestore.images.colour import flattened, parse_colour, profile_space, to_srgb
-from irestore.images.exif import corrected, tells_resolution
+from irestore.images.exif import corrected, corrected_xmp, resolution
 from irestore.images.formats import Format, SaveOptions, check_target, row_of
-from irestore.images.metadata import corrected_xmp
 from irestore.images.picture import Metadata, Picture
 from irestore.images.pillow_errors import summary
 from irestore.images.samples import Raster, Samples, one_channel, to_samples
@@ -25,7 +24,9 @@ _KINDS = {  # of metadata, as messages call them
     "exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "text": "texts", "comment": "comment", "dpi": "resolution",
     "png_colour": "PNG's colour chunks", "duration": "time of each frame", "loop": "number of repeats",
 }  # fmt: skip
+_KEPT_BY_STRIP = ("icc", "png_colour", "jpeg", "lossless", "duration", "loop")
 _SRGB_GAMMA = struct.pack(">I", 45455)
+_STUB = Image.new("L", (1, 1))
 
 
 def encode_frames(pictures: Iterable[Picture], stream: BinaryIO, name: str, options: SaveOptions) -> tuple[str, ...]:
@@ -56,28 +57,28 @@ def encode_frames(pictures: Iterable[Picture], stream: BinaryIO, name: str, opti
 def _write(frames: list[Raster], stream: BinaryIO, row: Format, options: SaveOptions, notes: list[str]) -> None:
     assert row.encoder is not None
     metadata = frames[0].metadata
-    chosen = {"icc_profile": metadata.icc or b"", "exif": metadata.exif or b""} | row.encoder(frames, options)
-    if metadata.dpi:
-        chosen["dpi"] = metadata.dpi
-    if frames[0].samples.itemsize == 2:  # which Pillow cannot write
-        png.write(frames[0].samples, stream, [*_png_chunks(metadata), *(each[:2] for each in chosen["pnginfo"].chunks)])
-        return
-    images = [Image.fromarray(np.ascontiguousarray(frame.samples)) for frame in frames]
+    common = {"icc_profile": metadata.icc, "exif": metadata.exif, "xmp": metadata.xmp, "dpi": metadata.dpi}
+    chosen: dict[str, Any] = {name: value for name, value in common.items() if value} | row.encoder(frames, options)
+    deep = frames[0].samples.itemsize == 2  # which Pillow cannot write, only what goes with the pixels
+    target = io.BytesIO() if deep else stream
+    images = [_STUB] if deep else [Image.fromarray(np.ascontiguousarray(frame.samples)) for frame in frames]
     if row.pillow == "GIF":
         notes += _lost_in_gif(images)
     if len(frames) > 1:
         if len({image.mode for image in images}) > 1:  # Pillow's encoders take that of the first for all
             images = [image.convert("RGBA") for image in images]
-        chosen |= {"save_all": True, "append_images": images[1:]}
-        chosen["duration"] = [round(frame.metadata.duration or 0) for frame in frames]
+        durations = [round(frame.metadata.duration or 0) for frame in frames]
+        chosen |= {"save_all": True, "append_images": images[1:], "duration": durations}
         if metadata.loop is not None and not (row.pillow == "GIF" and metadata.loop == 1):
             chosen["loop"] = metadata.loop
     try:
-        images[0].save(stream, row.pillow, **chosen)
+        images[0].save(target, row.pillow, **chosen)
     except (OSError, MemoryError):
         raise  # of the disk, mostly: the caller knows the file
     except Exception as error:  # encoders raise nearly anything for what they cannot write
         raise WriteError(f"cannot be written as {row.pillow} ({summary(error)})") from error
+    if deep:
+        png.write(frames[0].samples, stream, target)
 
 
 def _lost_in_gif(images: list[Image.Image]) -> Iterator[str]:
@@ -85,16 +86,6 @@ def _lost_in_gif(images: list[Image.Image]) -> Iterator[str]:
         yield "its colours became the 256 that a frame of a gif holds"
     if any(image.mode == "RGBA" and any(image.getchannel("A").histogram()[1:255]) for image in images):
         yield "its half-transparent pixels became transparent or opaque: gif holds no other"
-
-
-def _png_chunks(metadata: Metadata) -> Iterator[png.Chunk]:
-    """Those chunks of a 16-bit PNG that Pillow writes itself at 8 bits."""
-    if metadata.icc:
-        yield b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.icc)
-    if metadata.dpi:
-        yield b"pHYs", struct.pack(">IIB", *(min(round(value / 0.0254), 2**31 - 1) for value in metadata.dpi), 1)
-    if metadata.exif:
-        yield b"eXIf", metadata.exif
 
 
 def _raster(picture: Picture, name: str, options: SaveOptions, several: bool, notes: list[str]) -> Raster:
@@ -109,22 +100,19 @@ def _raster(picture: Picture, name: str, options: SaveOptions, several: bool, no
     depth = picture.depth if options.depth == "auto" else options.depth
     if depth not in row.depths or (several and row.encoder is not None):
         if depth > 8:
-            notes.append(f"its {depth} bits a sample became 8, all that {name} holds" + " of an animation" * several)
+            notes.append(f"its {depth} bits a sample became 8, as {name} is written" + " with several frames" * several)
         depth = 8
     samples = to_samples(one_channel(picture.pixels) if picture.grey else picture.pixels, depth)
-    given = picture.metadata
+    metadata = picture.metadata
     if options.metadata == "strip":
-        kept = ("icc", "png_colour", "jpeg", "lossless", "duration", "loop")
-        given = Metadata(**{field: getattr(given, field) for field in kept})
-    _note_lost(given, name, several, notes)
-    metadata = _corrected(picture, given, name, options, notes)
-    with_alpha = picture.alpha is not None and row.alpha
-    grey = row.grey_alpha if with_alpha else row.grey
+        metadata = Metadata(**{field: getattr(metadata, field) for field in _KEPT_BY_STRIP})
+    _note_lost(metadata, name, several, notes)
+    metadata = _corrected(picture, metadata, name, options, notes)
+    alpha = picture.alpha if row.alpha else None
+    grey = row.grey if alpha is None else row.grey_alpha
     if "icc" not in row.holds or (picture.grey and not grey):
         samples, metadata = _in_srgb(samples, metadata, grey, notes)
-    if picture.alpha is not None and row.alpha:
-        samples = np.dstack([samples, to_samples(picture.alpha, depth)])
-    return Raster(samples, metadata)
+    return Raster(samples if alpha is None else np.dstack([samples, to_samples(alpha, depth)]), metadata)
 
 
 def _in_srgb(samples: Samples, metadata: Metadata, grey: bool, notes: list[str]) -> tuple[Samples, Metadata]:
@@ -154,12 +142,11 @@ def _corrected(picture: Picture, given: Metadata, name: str, options: SaveOption
 
 def _note_lost(given: Metadata, name: str, several: bool, notes: list[str]) -> None:
     """Note the kinds of metadata that the format cannot hold."""
-    holds = row_of(name).holds.split()
-    chunks = dict(given.png_colour)
-    usual = b"sRGB" in chunks or given.icc is not None or chunks == {b"gAMA": _SRGB_GAMMA}
+    holds, chunks = row_of(name).holds.split(), dict(given.png_colour)
     kept = {
-        "dpi": "exif" in holds and tells_resolution(given.exif),
-        "png_colour": b"cICP" not in chunks and usual,
+        "dpi": "exif" in holds and resolution(given.exif),
+        "png_colour": b"cICP" not in chunks
+        and (b"sRGB" in chunks or given.icc is not None or chunks == {b"gAMA": _SRGB_GAMMA}),
         "duration": not several,
         "loop": not several,
     }

@@ -1,57 +1,57 @@
-"""EXIF corrected in place: only what the new pixels make untrue is changed, every other byte stays where it was.
+"""EXIF and XMP corrected in place: only what the new pixels make untrue is changed, every other byte stays as it was.
 
-Camera makers' notes hold offsets from the start of the block, so entries are patched where they stand, and an entry
-that must be added goes into a copy of the first directory at the end of the block.
+Camera makers' notes hold offsets from the start of the EXIF block, so entries are patched where they stand, and an
+entry that must be added goes into a copy of the first directory at the end of the block.
 """
 
 import contextlib
+import re
 import struct
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Set
 
-from irestore.images.tags import ASCII, LONG, RATIONAL, Block, DamagedTagsError, Entry, Table, Tags, directory
+from irestore.images.tags import ASCII, LONG, RATIONAL, Block, DamagedTagsError, Directory, Tags, packed
 
 PROCESSING_SOFTWARE, ORIENTATION = 0x000B, 0x0112
+EMPTY = b"II*\0\x08\0\0\0" + bytes(6)
+"""An EXIF block of one directory without entries."""
 BELOW = frozenset({0x8769, 0x8825, 0xA005})
 """Tags that point to a further directory: EXIF's own, GPS, interoperability."""
 
 _MARK = "irestore/"  # how the text of a provenance tag starts
-_EXIF_DIRECTORY = 0x8769
 _IMAGE_WIDTH, _IMAGE_HEIGHT = 0x0100, 0x0101
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
+_INCH, _PER_INCH = 2, {2: 1.0, 3: 2.54}
 _THUMBNAIL_OFFSET, _THUMBNAIL_BYTES = 0x0201, 0x0202
-_PIXEL_WIDTH, _PIXEL_HEIGHT = 0xA002, 0xA003
-_CENTIMETRE = 3
+_EXIF_DIRECTORY, _PIXEL_WIDTH, _PIXEL_HEIGHT = 0x8769, 0xA002, 0xA003
 _BIGTIFF_KINDS = 13  # and above: kinds that EXIF does not know
-_MOST_BYTES, _MOST_BYTES_IN_ALL = 2**20, 2**24  # of one value of a TIFF file; of all
-_EMPTY = b"II*\0\x08\0\0\0" + bytes(6)  # one directory without entries
+_MOST_BYTES = 2**24  # taken over from one directory of a TIFF file
 # What an EXIF block takes over from a directory of a TIFF file: all that does not describe how pixels lie there.
 _DESCRIPTIVE = {PROCESSING_SOFTWARE, 0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298, 0x4746, 0x4749}
-_DESCRIPTIVE |= {_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, *range(0x9C9B, 0x9CA0)}
-CARRIED = _DESCRIPTIVE | BELOW
-
-T = TypeVar("T")
-
-
-def _found(exif: bytes | None, tag: int, read: Callable[[Block, Entry], T]) -> T | None:
-    """What `read` makes of a tag in the first directory; None where it is not there or the block is damaged."""
-    try:
-        block = Block(exif or b"")
-        entry = block.table(block.first).get(tag)
-        return None if entry is None else read(block, entry)
-    except DamagedTagsError:
-        return None
+CARRIED = _DESCRIPTIVE | {_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, *range(0x9C9B, 0x9CA0)} | BELOW
 
 
 def orientation(exif: bytes | None) -> int:
     """The EXIF orientation, 1..8; 1 (upright) where there is none that makes sense."""
-    found = _found(exif, ORIENTATION, Block.number) or 1
-    return found if found <= 8 else 1
+    with contextlib.suppress(DamagedTagsError):
+        found = Block(exif or EMPTY).first().number(ORIENTATION, 1)
+        return found if 1 <= found <= 8 else 1
+    return 1
 
 
-def tells_resolution(exif: bytes | None) -> bool:
-    """Whether an EXIF block says how many dots there are to an inch or a centimetre."""
-    return _found(exif, _X_RESOLUTION, Block.size) is not None
+def resolution(exif: bytes | None) -> tuple[float, float] | None:
+    """Dots per inch (x, y) as an EXIF block says, None where it does not, or nothing that makes sense."""
+    with contextlib.suppress(DamagedTagsError, ZeroDivisionError, struct.error):
+        first = Block(exif or EMPTY).first()
+        per_inch = _PER_INCH.get(first.number(_RESOLUTION_UNIT, _INCH), 0)
+        code = first.block.order + "II"
+        pairs = [struct.unpack(code, first.raw(tag)) for tag in (_X_RESOLUTION, _Y_RESOLUTION)]
+        return sensible(*(above / below * per_inch for above, below in pairs))
+    return None
+
+
+def sensible(x: float, y: float) -> tuple[float, float] | None:
+    """A resolution in dots per inch, None if it cannot be meant: a damaged file's zeros, NaN, or giant numbers."""
+    return (x, y) if 1 <= x < 1e6 and 1 <= y < 1e6 else None
 
 
 def provenance(version: str, model: str, sha256: str) -> str:
@@ -61,13 +61,26 @@ def provenance(version: str, model: str, sha256: str) -> str:
 
 def provenance_of(exif: bytes | None) -> str | None:
     """The provenance tag that irestore left in an EXIF block, None where there is none."""
-    return provenance_of_text(_found(exif, PROCESSING_SOFTWARE, Block.raw) or b"")
+    with contextlib.suppress(DamagedTagsError):
+        return provenance_of_text(Block(exif or EMPTY).first().raw(PROCESSING_SOFTWARE))
+    return None
 
 
 def provenance_of_text(text: bytes) -> str | None:
     """The text of a tag or comment up to its first NUL, if it is irestore's."""
     found = text.split(b"\0")[0].decode("ascii", "replace")
     return found if found.startswith(_MARK) else None
+
+
+def corrected_xmp(xmp: bytes, width: int, height: int, oriented: bool) -> bytes:
+    """The packet, byte for byte except for the numbers that upright pixels of this size make untrue."""
+    truths = {rb"tiff:ImageWidth": width, rb"tiff:ImageLength": height}
+    truths |= {rb"exif:PixelXDimension": width, rb"exif:PixelYDimension": height}
+    if oriented:
+        truths[rb"tiff:Orientation"] = 1
+    for name, value in truths.items():
+        xmp = re.sub(rb"(" + name + rb"\s*(?:=\s*[\"']|>)\s*)\d+", rb"\g<1>%d" % value, xmp)
+    return xmp
 
 
 def corrected(
@@ -79,33 +92,27 @@ def corrected(
     """
     if exif is None and provenance is None:
         return None
-    content = bytearray(exif or _EMPTY)
+    content = bytearray(exif or EMPTY)
     block = Block(content)
     if block.big:
         raise DamagedTagsError("EXIF is never BigTIFF")
-    table = block.table(block.first)
-    _set_numbers(block, table, {_IMAGE_WIDTH: size[0], _IMAGE_HEIGHT: size[1], ORIENTATION: 1})
-    if _EXIF_DIRECTORY in table:
-        camera = block.table(block.number(table[_EXIF_DIRECTORY]))
-        _set_numbers(block, camera, {_PIXEL_WIDTH: size[0], _PIXEL_HEIGHT: size[1]})
-    if dpi is not None:
-        _set_resolution(block, table, dpi)
-    _drop_thumbnail(block, content)
-    _set_provenance(block, table, content, provenance)
+    first = block.first()
+    _set_numbers(first, {_IMAGE_WIDTH: size[0], _IMAGE_HEIGHT: size[1], ORIENTATION: 1})
+    if _EXIF_DIRECTORY in first:
+        camera = Directory(block, first.number(_EXIF_DIRECTORY, 0))
+        _set_numbers(camera, {_PIXEL_WIDTH: size[0], _PIXEL_HEIGHT: size[1]})
+    per_inch = _PER_INCH.get(first.number(_RESOLUTION_UNIT, _INCH), 1)
+    for tag, value in zip((_X_RESOLUTION, _Y_RESOLUTION), dpi or (), strict=False):
+        if tag in first and first[tag].kind == RATIONAL:
+            block.put("II", block.offset(first[tag].at + 8), *ratio(value / per_inch))
+    _drop_thumbnail(first, content)
+    _set_provenance(first, content, provenance)
     return bytes(content)
 
 
-def _set_numbers(block: Block, table: Table, truths: dict[int, int]) -> None:
-    for tag in truths.keys() & table.keys():
-        block.set_number(table[tag], truths[tag])
-
-
-def _set_resolution(block: Block, table: Table, dpi: tuple[float, float]) -> None:
-    unit = block.number(table[_RESOLUTION_UNIT]) if _RESOLUTION_UNIT in table else 2
-    for tag, value in ((_X_RESOLUTION, dpi[0]), (_Y_RESOLUTION, dpi[1])):
-        if tag in table and table[tag].kind == RATIONAL:
-            value /= 2.54 if unit == _CENTIMETRE else 1
-            block.put("II", block.get("I", table[tag].at + 8), *ratio(value))
+def _set_numbers(directory: Directory, truths: dict[int, int]) -> None:
+    for tag in truths.keys() & directory.keys():
+        directory.set_number(tag, truths[tag])
 
 
 def ratio(value: float) -> tuple[int, int]:
@@ -113,64 +120,54 @@ def ratio(value: float) -> tuple[int, int]:
     return (round(value), 1) if value == round(value) else (min(round(value * 1000), 2**32 - 1), 1000)
 
 
-def _drop_thumbnail(block: Block, content: bytearray) -> None:
-    link = block.link(block.first)
-    if link + 4 > len(content) or not (second := block.get("I", link)):
+def _drop_thumbnail(first: Directory, content: bytearray) -> None:
+    block = first.block
+    if first.link + 4 > len(content) or not (second := block.offset(first.link)):
         return  # some writers leave out the last link
-    block.put("I", link, 0)
-    table = block.table(second)
-    if _THUMBNAIL_OFFSET not in table or _THUMBNAIL_BYTES not in table:
-        return
-    start = block.number(table[_THUMBNAIL_OFFSET])
-    end = min(start + block.number(table[_THUMBNAIL_BYTES]), len(content))
-    if start < 8:
-        return
-    if end == len(content):
+    block.put("I", first.link, 0)
+    thumbnail = Directory(block, second)
+    start = thumbnail.number(_THUMBNAIL_OFFSET, 0)
+    end = min(start + thumbnail.number(_THUMBNAIL_BYTES, 0), len(content))
+    if end == len(content) > start >= 8:
         del content[start:]
-    else:
-        content[start:end] = bytes(max(end - start, 0))
+    elif end > start >= 8:
+        content[start:end] = bytes(end - start)
 
 
-def _set_provenance(block: Block, table: Table, content: bytearray, provenance: str | None) -> None:
-    old = table.get(PROCESSING_SOFTWARE)
-    if provenance is None and (old is None or not provenance_of_text(block.raw(old))):
+def _set_provenance(first: Directory, content: bytearray, provenance: str | None) -> None:
+    order = first.block.order
+    if provenance is None and provenance_of(bytes(content)) is None:
         return
-    rows = {tag: bytes(content[entry.at : entry.at + 12]) for tag, entry in table.items()}
+    rows = {tag: bytes(content[entry.at : entry.at + 12]) for tag, entry in first.items()}
     rows.pop(PROCESSING_SOFTWARE, None)
     content += bytes(len(content) % 2)
     if provenance is not None:
         text = provenance.encode("ascii", "replace") + b"\0"
-        where = len(content)
-        rows[PROCESSING_SOFTWARE] = struct.pack(block.order + "HHII", PROCESSING_SOFTWARE, ASCII, len(text), where)
+        rows[PROCESSING_SOFTWARE] = struct.pack(order + "HHII", PROCESSING_SOFTWARE, ASCII, len(text), len(content))
         content += text + bytes(len(text) % 2)
-    block.put("I", 4, len(content))
-    content += struct.pack(block.order + "H", len(rows)) + b"".join(rows[tag] for tag in sorted(rows)) + bytes(4)
+    first.block.put("I", 4, len(content))
+    content += struct.pack(order + "H", len(rows)) + b"".join(rows[tag] for tag in sorted(rows)) + bytes(4)
 
 
-def from_tiff(block: Block, table: Table) -> bytes | None:
+def from_tiff(directory: Directory) -> bytes | None:
     """The EXIF block that a directory of a TIFF file amounts to, None where it describes nothing."""
-    content = bytearray((b"II*\0" if block.order == "<" else b"MM\0*") + bytes(4))
-    chosen = {tag: entry for tag, entry in table.items() if tag in CARRIED}
-    tags = _copied(block, chosen, content, depth=0)
+    order = directory.block.order
+    content = bytearray((b"II*\0" if order == "<" else b"MM\0*") + bytes(4))
+    tags = _copied(directory, content, CARRIED & directory.keys(), depth=2)
     if not tags:
         return None
-    struct.pack_into(block.order + "I", content, 4, len(content))
-    return bytes(content) + directory(block.order, tags, len(content))
+    struct.pack_into(order + "I", content, 4, len(content))
+    return bytes(content) + packed(order, tags, len(content))
 
 
-def _copied(block: Block, table: Table, content: bytearray, depth: int) -> Tags:
-    """The tags of a directory; directories below it go into `content`. What cannot be read is left out."""
-    left = _MOST_BYTES_IN_ALL - len(content)
-    fitting = []
-    for entry in table.values():
-        size = block.size(entry)
-        if entry.tag not in BELOW and entry.kind < _BIGTIFF_KINDS and size <= min(_MOST_BYTES, left):
-            fitting.append(entry)
-            left -= size
-    tags = block.readable(fitting)
-    for tag in BELOW & table.keys() if depth < len(BELOW) else ():
+def _copied(directory: Directory, content: bytearray, chosen: Set[int], depth: int) -> Tags:
+    """The chosen tags; directories below them go into `content`. What cannot be read, or is too large, is left out."""
+    plain = [tag for tag in chosen - BELOW if directory[tag].kind < _BIGTIFF_KINDS]
+    tags: Tags = {**directory.readable(plain, _MOST_BYTES // max(len(plain), 1))}
+    for tag in chosen & BELOW if depth else ():
         with contextlib.suppress(DamagedTagsError):
-            below = _copied(block, block.table(block.number(table[tag])), content, depth + 1)
+            below = Directory(directory.block, directory.number(tag, 0))
+            copies = _copied(below, content, below.keys(), depth - 1)
             tags[tag] = LONG, (len(content),)
-            content += directory(block.order, below, len(content))
+            content += packed(directory.block.order, copies, len(content))
     return tags

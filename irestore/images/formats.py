@@ -50,7 +50,11 @@ LEAST_KEPT_QUALITY = 90
 """A JPEG is compressed as it was, but no more strongly than this: what was restored must survive its saving."""
 
 
-# Each encoder gives the options of Pillow's `save` for the frames of one file, besides profile, EXIF and timing.
+# Each encoder gives the options of Pillow's `save` for the frames of one file, besides profile, EXIF, XMP and timing.
+
+
+def _plain(frames: Sequence["Raster"], options: SaveOptions) -> dict[str, Any]:
+    return {}
 
 
 def _png(frames: Sequence["Raster"], options: SaveOptions) -> dict[str, Any]:
@@ -80,26 +84,23 @@ def _jpg(frames: Sequence["Raster"], options: SaveOptions) -> dict[str, Any]:
         resource = struct.pack(">4sHHI", b"8BIM", 0x0404, 0, len(metadata.iptc)) + metadata.iptc
         content = b"Photoshop 3.0\0" + resource + bytes(len(resource) % 2)
         chosen["extra"] = struct.pack(">2sH", b"\xff\xed", len(content) + 2) + content
-    return chosen | _if_any(xmp=metadata.xmp, comment=metadata.comment)
+    return chosen | ({"comment": metadata.comment} if metadata.comment else {})
 
 
 def _webp(frames: Sequence["Raster"], options: SaveOptions) -> dict[str, Any]:
-    metadata = frames[0].metadata
-    lossless = metadata.lossless if options.lossless is None and options.quality is None else options.lossless
-    return {"lossless": bool(lossless), "quality": options.quality or 90, "xmp": metadata.xmp or b""}
+    kept = frames[0].metadata.lossless if options.lossless is None and options.quality is None else options.lossless
+    return {"lossless": bool(kept), "quality": options.quality or 90}
 
 
 def _avif(frames: Sequence["Raster"], options: SaveOptions) -> dict[str, Any]:
     grey = len(frames) == 1 and frames[0].samples.ndim == 2
-    subsampling = "4:0:0" if grey else "4:4:4"
-    return {"subsampling": subsampling, "quality": options.quality or 85, "xmp": frames[0].metadata.xmp or b""}
+    return {"subsampling": "4:0:0" if grey else "4:4:4", "quality": options.quality or 85}
 
 
 def _jxl(frames: Sequence["Raster"], options: SaveOptions) -> dict[str, Any]:
-    metadata = frames[0].metadata
-    exif = metadata.exif and bytes(4) + metadata.exif  # its box starts with the block's offset
+    exif = frames[0].metadata.exif
     chosen = {"lossless": bool(options.lossless), "quality": options.quality or 90, "use_container": True}
-    return chosen | _if_any(exif=exif, xmp=metadata.xmp)
+    return chosen | ({"exif": bytes(4) + exif} if exif else {})  # its box starts with the block's offset
 
 
 def _gif(frames: Sequence["Raster"], options: SaveOptions) -> dict[str, Any]:
@@ -109,11 +110,7 @@ def _gif(frames: Sequence["Raster"], options: SaveOptions) -> dict[str, Any]:
     if tag or provenance_of_text(comment or b""):
         comment = tag.encode() if tag else None
     clear = any(frame.samples.shape[2:] == (4,) for frame in frames)
-    return {"disposal": 2 if clear else 0, **_if_any(comment=comment)}
-
-
-def _if_any(**options: bytes | None) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value}
+    return {"disposal": 2 if clear else 0} | ({"comment": comment} if comment else {})
 
 
 @dataclass(frozen=True)
@@ -160,6 +157,8 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         ),
         "jxl": Format((".jxl",), "JXL", _jxl, 2**30 - 1, "exif xmp", lossy=True, plugin="pillow_jxl"),
         "gif": Format((".gif",), "GIF", _gif, 65535, "comment duration loop", grey_alpha=False, frames=True),
+        "bmp": Format((".bmp",), "BMP", _plain, 2**31 - 1, "dpi", max_pixels=10**9, alpha=False),  # of up to 4 GiB
+        "ppm": Format((".ppm", ".pgm", ".pnm"), "PPM", _plain, 2**31 - 1, "", alpha=False),
     }
 )  # fmt: skip
 """Keys are what users write after `-f`."""
@@ -175,11 +174,11 @@ def format_of(path: str | os.PathLike[str]) -> str | None:
 def default_format(source_format: str, frames: int = 1) -> str:
     """The format that a result gets when nobody chose one: the source's where it can be written well, else PNG.
 
-    `source_format` is `Info.format`. A still GIF becomes a PNG, which holds more than 256 colours.
+    `source_format` is `Info.format`. A still GIF becomes a PNG, which holds more than 256 colours; BMP and PPM too,
+    since a PNG says what made it.
     """
-    if source_format == "gif" and frames == 1:
-        return "png"
-    return source_format if source_format in FORMATS else "png"
+    row = FORMATS.get(source_format)
+    return source_format if row and (frames > 1 or "exif" in row.holds) else "png"
 
 
 def target_format(path: str | os.PathLike[str], options: SaveOptions) -> str:
@@ -218,7 +217,9 @@ def check_target(name: str, width: int, height: int, has_alpha: bool, options: S
             f"{name} has no transparency, the picture has; give it a --background, such as white, or choose png or webp"
         )
     if options.depth != "auto" and options.depth not in row.depths:
-        raise UsageError(f"{name} holds {row.depths[-1]} bits a sample, not {options.depth}; choose png or tiff")
+        raise UsageError(
+            f"{name} is written with {row.depths[-1]} bits a sample, not {options.depth}; choose png or tiff"
+        )
     if options.lossless and not row.lossless:
         raise UsageError(f"{name} cannot be written without loss; choose png, tiff, webp or jxl")
     if options.quality is not None and not 1 <= options.quality <= 100:

@@ -17,7 +17,7 @@ _MOST_BOXES, _MOST_EXIF_BYTES = 10_000, 2**24
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # width : height
 _GREY = 1
 
-Choices = tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int]]  # each (added, bits)
+Choices = tuple[tuple[int, int], ...]  # each (added, bits), of which two bits choose one
 
 
 def header(stream: BinaryIO) -> tuple[Info, int]:
@@ -69,7 +69,7 @@ def header(stream: BinaryIO) -> tuple[Info, int]:
             take(1)  # whether it has an ICC profile
             grey = choice(((0, 0), (1, 0), (2, 4), (18, 6))) == _GREY
     read_depth = 16 if grey and depth > 8 else 8
-    return Info("jxl", width, height, 1, read_depth, channels > 0, stream.seek(0, 2), provenance_of(exif)), depth
+    return Info("jxl", width, height, 1, read_depth, channels > 0, provenance_of(exif)), depth
 
 
 def _pieces(stream: BinaryIO) -> tuple[bytes, bytes | None]:

@@ -1,11 +1,10 @@
-"""What a file says besides its pixels: read from Pillow's image, and made true for the result."""
+"""What a file says besides its pixels, as Pillow's image has it."""
 
-import re
 from typing import Any
 
 from PIL import Image, JpegImagePlugin
 
-from irestore.images.exif import tells_resolution
+from irestore.images.exif import resolution, sensible
 from irestore.images.picture import JpegTables, Metadata
 
 _EXIF_HEAD = b"Exif\0\0"
@@ -16,24 +15,18 @@ _NOT_KEPT = {  # of a JPEG's segments, by how they start
     b"http://ns.adobe.com/xmp/extension/": "the second part of its XMP, which is very long, was not kept",
     b"jumb": "its content credentials (C2PA) are only true for the original and were not kept",
 }
-# The luminance table of the JPEG standard, which libjpeg calls quality 50; here only its sum counts, not the order.
-_LUMA: tuple[int, ...] = (
-    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29,
-    51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120,
-    101, 72, 92, 95, 98, 112, 100, 103, 99,
-)  # fmt: skip
+_LUMA_SUM = 3688  # of the JPEG standard's luminance table, which libjpeg calls quality 50
 
 
 def exif_of(image: Image.Image) -> bytes | None:
     """The EXIF block of an open image without its "Exif" mark, None where there is none."""
     exif = image.info.get("exif")
-    if isinstance(exif, bytes):
-        return exif.removeprefix(_EXIF_HEAD) or None
-    raw = image.info.get("Raw profile type exif")  # PNG before it had an eXIf chunk: a head of three lines, then hex
     try:
-        return bytes.fromhex("".join(str(raw).split("\n")[3:])).removeprefix(_EXIF_HEAD) or None
+        if not isinstance(exif, bytes):  # PNG before it had an eXIf chunk: a head of three lines, then hexadecimal
+            exif = bytes.fromhex("".join(str(image.info.get("Raw profile type exif")).split("\n")[3:]))
     except ValueError:
         return None
+    return exif.removeprefix(_EXIF_HEAD) or None
 
 
 def read_metadata(image: Image.Image, oriented: bool, notes: list[str]) -> Metadata:
@@ -54,17 +47,6 @@ def read_metadata(image: Image.Image, oriented: bool, notes: list[str]) -> Metad
     )
 
 
-def corrected_xmp(xmp: bytes, width: int, height: int, oriented: bool) -> bytes:
-    """The packet, byte for byte except for the numbers that upright pixels of this size make untrue."""
-    truths = {rb"tiff:ImageWidth": width, rb"tiff:ImageLength": height}
-    truths |= {rb"exif:PixelXDimension": width, rb"exif:PixelYDimension": height}
-    if oriented:
-        truths[rb"tiff:Orientation"] = 1
-    for name, value in truths.items():
-        xmp = re.sub(rb"(" + name + rb"\s*(?:=\s*[\"']|>)\s*)\d+", rb"\g<1>%d" % value, xmp)
-    return xmp
-
-
 def _bytes(value: Any) -> bytes | None:
     if isinstance(value, str):
         value = value.encode("utf-8", "surrogateescape")
@@ -72,30 +54,17 @@ def _bytes(value: Any) -> bytes | None:
 
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:
-    dpi = image.info.get("dpi")
-    if not (isinstance(dpi, tuple) and len(dpi) == 2):
-        return None
-    if image.format in ("JPEG", "MPO") and not image.info.get("jfif_unit") and not tells_resolution(exif_of(image)):
+    if image.format in ("JPEG", "MPO") and not image.info.get("jfif_unit") and not resolution(exif_of(image)):
         return None  # 72, Pillow's guess for EXIF without a resolution
-    x, y = float(dpi[0]), float(dpi[1])
-    return (x, y) if 1 <= x < 1e6 and 1 <= y < 1e6 else None  # a damaged file's NaN fails here too
+    return sensible(*map(float, image.info.get("dpi", (0, 0))))
 
 
 def _jpeg_tables(image: Image.Image) -> JpegTables | None:
-    tables = getattr(image, "quantization", None)
-    if not isinstance(image, JpegImagePlugin.JpegImageFile) or not tables:
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.mode not in ("L", "RGB"):
         return None
-    ordered = tuple(tuple(tables[key]) for key in sorted(tables))
-    if image.mode not in ("L", "RGB") or any(len(table) != 64 for table in ordered):
+    tables = tuple(tuple(table) for _, table in sorted(image.quantization.items()))
+    if not tables or any(len(table) != 64 for table in tables):
         return None
-    return JpegTables(_quality(ordered[0]), ordered, JpegImagePlugin.get_sampling(image) if image.mode == "RGB" else -1)
-
-
-def _quality(luma: tuple[int, ...]) -> int:
-    """The highest quality on libjpeg's scale whose luminance table sums up to about that of `luma`."""
-
-    def distance(quality: int) -> int:
-        percent = 5000 // quality if quality < 50 else 200 - 2 * quality
-        return abs(sum(min(max((value * percent + 50) // 100, 1), 255) for value in _LUMA) - sum(luma))
-
-    return min(range(100, 0, -1), key=distance)
+    percent = 100 * sum(tables[0]) / _LUMA_SUM
+    quality = round(max((200 - percent) / 2 if percent < 100 else 5000 / percent, 1))
+    return JpegTables(quality, tables, JpegImagePlugin.get_sampling(image) if image.mode == "RGB" else -1)

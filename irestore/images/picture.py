@@ -13,7 +13,7 @@ Plane = NDArray[np.float32]  # (H, W) or (H, W, 3), 0..1
 class JpegTables:
     """How strongly a JPEG was compressed: what is needed to compress its result alike."""
 
-    quality: int  # 1..100, estimated on the scale of libjpeg
+    quality: int  # on the scale of libjpeg, estimated; 11..20 for all that is below
     tables: tuple[tuple[int, ...], ...]  # quantisation tables of 64 numbers, in zigzag order as Pillow gives them
     subsampling: int  # 0: 4:4:4, 1: 4:2:2, 2: 4:2:0, -1: something else
 
@@ -47,7 +47,6 @@ class Info:
     frames: int
     depth: int  # 8 or 16 bits a sample
     has_alpha: bool
-    file_bytes: int
     provenance: str | None = None  # the tag that irestore left in its own results
 
     @property

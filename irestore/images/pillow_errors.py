@@ -6,29 +6,26 @@ at once. So nothing is set for one picture and put back: hooks, set once, look u
 
 import math
 import sys
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from PIL import Image, PngImagePlugin
 
 from irestore.errors import IrestoreError, ReadError
 
-
-class _Asked(threading.local):
-    """What the reader in this thread asked for."""
-
-    max_pixels: float | None = None
-    notes: list[str] | None = None
+# What the reader in this thread asked for.
+_limit: ContextVar[float | None] = ContextVar("limit", default=None)
+_notes: ContextVar[list[str] | None] = ContextVar("notes", default=None)
 
 
 class _Warnings:
     """Stands for the module `warnings` in Pillow's modules: what they say of a picture goes to its reader's notes."""
 
     def warn(self, message: Any, category: type[Warning] | None = None, stacklevel: int = 1, **options: Any) -> None:
-        notes = _asked.notes
+        notes = _notes.get()
         if notes is None or category not in (None, UserWarning):
             warnings.warn(message, category, stacklevel + 1, **options)
         elif (note := summary(message)) not in notes:
@@ -38,13 +35,12 @@ class _Warnings:
         return getattr(warnings, name)
 
 
-_asked, _warnings = _Asked(), _Warnings()
-_pillows_check = Image._decompression_bomb_check
+_warnings, _pillows_check = _Warnings(), Image._decompression_bomb_check
 
 
 def check_pixels(size: tuple[int, int], *, frames: int = 1, **others: Any) -> None:
     """Check whether so many pixels may be decoded in this thread; raises ReadError if not, or as Pillow otherwise."""
-    limit = _asked.max_pixels
+    limit = _limit.get()
     if limit is None:
         _pillows_check(size, **others)
     elif size[0] * size[1] * frames > limit:
@@ -70,7 +66,8 @@ set_hooks()
 @contextmanager
 def pillow_errors(name: str, max_pixels: int, notes: list[str]) -> Iterator[None]:
     """Inside, Pillow obeys `max_pixels`, its warnings become notes, and whatever it raises becomes a ReadError."""
-    _asked.max_pixels, _asked.notes = max_pixels, notes
+    _limit.set(max_pixels)
+    _notes.set(notes)
     try:
         yield
     except ReadError as error:
@@ -82,17 +79,18 @@ def pillow_errors(name: str, max_pixels: int, notes: list[str]) -> Iterator[None
     except Exception as error:  # decoders meet hostile bytes and raise nearly anything: SyntaxError, KeyError, ...
         raise ReadError(f"{name}: cannot be decoded ({summary(error)}); the file is damaged or incomplete") from error
     finally:
-        _asked.max_pixels = _asked.notes = None
+        _limit.set(None)
+        _notes.set(None)
 
 
 @contextmanager
 def any_size() -> Iterator[None]:
     """Inside, Pillow decodes any number of pixels. For a picture whose size was checked, within `pillow_errors`."""
-    before, _asked.max_pixels = _asked.max_pixels, math.inf
+    before = _limit.set(math.inf)
     try:
         yield
     finally:
-        _asked.max_pixels = before
+        _limit.reset(before)
 
 
 def summary(error: object) -> str:

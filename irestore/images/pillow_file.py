@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -37,16 +37,14 @@ _HEIC, _HEIC_OR_AVIF = (b"heic", b"heix", b"hevc", b"heim", b"heis"), (b"mif1", 
 _SINGLE = ("MPO", "HEIF", "PSD")  # further frames are previews or layers
 _TURNED = ("HEIF", "JXL")  # their decoders turn the pixels upright themselves
 _HEADER_BYTES = 2**16
+_AV1_SETTINGS = rb"av1C..(.)"  # (AV1-ISOBMFF, section 2.3.3)
 _AV1_DEEP, _AV1_TWELVE, _AV1_GREY = 0x40, 0x20, 0x10
-_JP2_CODESTREAM = b"\xff\x4f\xff\x51"
-_JP2_DEPTH_AT = 42  # bytes from the start of a JPEG 2000 codestream to the depth of its first component
+_JP2_DEPTH = rb"\xff\x4f\xff\x51.{38}(.)"  # of the first component, 42 bytes into a JPEG 2000 codestream
 
 
 def open_image(stream: BinaryIO, name: str = "") -> ImageFile.ImageFile:
     """Pillow's image of `stream`, header read and no pixel decoded. Call it inside `pillow_errors`."""
-    stream.seek(0)
-    head = stream.read(_HEADER_BYTES)
-    stream.seek(0)
+    head = _header(stream)
     if head[4:8] == b"ftyp" and (head[8:12] in _HEIC or (head[8:12] in _HEIC_OR_AVIF and b"avif" not in head[16:4096])):
         need("pillow_heif", "HEIC", "heic")
         import_module("pillow_heif").register_heif_opener()
@@ -58,6 +56,14 @@ def open_image(stream: BinaryIO, name: str = "") -> ImageFile.ImageFile:
         if kind is None:
             raise ReadError("not a picture of a format that can be read") from error
         raise ReadError(f"a {kind} of a kind that cannot be read, or damaged at its very start") from error
+
+
+def _header(stream: BinaryIO) -> bytes:
+    """The first bytes of the stream, which then is at its start."""
+    stream.seek(0)
+    head = stream.read(_HEADER_BYTES)
+    stream.seek(0)
+    return head
 
 
 def need(module: str, kind: str, extra: str) -> None:
@@ -76,23 +82,21 @@ class PillowFile:
         self._stream, self._notes = stream, notes
         self._image = image = open_image(stream, name)
         kind, (width, height) = image.format or "unknown", image.size
-        file_format = _NAMES.get(kind, kind.lower())
         frames = 1 if kind in _SINGLE else int(getattr(image, "n_frames", 1))
         self._deep = _deep_reader(image, stream) if frames == 1 else None
         comment = image.info.get("comment") if kind == "GIF" else None
         at = stream.tell()
         self.info = Info(
-            format=file_format,
+            format=_NAMES.get(kind, kind.lower()),
             width=height if self._turn >= 5 else width,
             height=width if self._turn >= 5 else height,
             frames=frames,
             depth=16 if self._deep is not None or image.mode.startswith("I") else 8,
             has_alpha=image.has_transparency_data,
-            file_bytes=stream.seek(0, 2),
             provenance=provenance_of_text(comment) if isinstance(comment, bytes) else provenance_of(exif_of(image)),
         )
         if kind == "PNG":
-            png.check_data(stream, self.info.file_bytes)
+            png.check_data(stream)
         stream.seek(at)
 
     def close(self) -> None:
@@ -109,12 +113,12 @@ class PillowFile:
         for i in range(count):
             if count > 1:
                 image.seek(i)
-            promised = image.size
+            width, height = image.size
             decoded = self._decoded()
-            found = decoded.colour.shape[1::-1]
-            if image.format == "HEIF" and found != promised:
+            rows, columns = decoded.colour.shape[:2]
+            if image.format == "HEIF" and (columns, rows) != (width, height):
                 raise ReadError(
-                    f"its header promises {promised[0]} x {promised[1]} pixels, its data are {found[0]} x {found[1]}; "
+                    f"its header promises {width} x {height} pixels, its data are {columns} x {rows}; "
                     "the file is damaged"
                 )
             at = self._stream.tell()
@@ -129,17 +133,16 @@ class PillowFile:
         return 1 if self._image.format in _TURNED else orientation(exif_of(self._image))
 
     def _metadata(self, count: int) -> Metadata:
-        metadata = read_metadata(self._image, self._turn != 1, self._notes)
-        if self.info.format == "png":
-            metadata = dataclasses.replace(metadata, png_colour=png.colour_chunks(self._stream, self._notes))
-        elif self.info.format == "webp":
-            metadata = dataclasses.replace(metadata, lossless=_is_lossless_webp(self._stream))
-        if count == 1:
-            return metadata
-        info = self._image.info
-        # A GIF without a count plays once, an APNG or WebP without one for ever.
-        loop = int(info.get("loop", 1 if self.info.format == "gif" else 0))
-        return dataclasses.replace(metadata, duration=float(info.get("duration", 0)), loop=loop)
+        info, kind = self._image.info, self.info.format
+        more: dict[str, Any] = {}
+        if kind == "png":
+            more["png_colour"] = png.colour_chunks(self._stream, self._notes)
+        elif kind == "webp":  # by its first frame's data
+            found = re.search(rb"VP8[ L]", _header(self._stream))
+            more["lossless"] = found is not None and found[0] == b"VP8L"
+        if count > 1:  # a GIF without a number of repeats plays once, an APNG or WebP for ever
+            more |= {"duration": float(info.get("duration", 0)), "loop": int(info.get("loop", kind == "gif"))}
+        return dataclasses.replace(read_metadata(self._image, self._turn != 1, self._notes), **more)
 
     def _decoded(self) -> Decoded:
         if self._deep is not None:
@@ -159,18 +162,13 @@ def _true_kind(image: ImageFile.ImageFile, stream: BinaryIO) -> tuple[int, bool]
     if image.format not in ("AVIF", "JPEG2000"):
         return bits, False
     at = stream.tell()
-    stream.seek(0)
-    header = stream.read(_HEADER_BYTES)
+    found = re.search(_AV1_SETTINGS if image.format == "AVIF" else _JP2_DEPTH, _header(stream), re.DOTALL)
     stream.seek(at)
-    if image.format == "AVIF":  # the codec configuration (AV1-ISOBMFF, section 2.3.3)
-        found = re.search(rb"av1C..(.)", header, re.DOTALL)
-        flags = found[1][0] if found else 0
-        bits = (12 if flags & _AV1_TWELVE else 10) if flags & _AV1_DEEP else 8
-        return bits, bool(flags & _AV1_GREY) and image.mode == "RGB"
-    at = header.find(_JP2_CODESTREAM)
-    if bits and 0 <= at < len(header) - _JP2_DEPTH_AT:
-        bits = (header[at + _JP2_DEPTH_AT] & 0x7F) + 1
-    return bits, False
+    flags = found[1][0] if found else 0
+    if image.format == "JPEG2000":
+        return (flags & 0x7F) + 1 if bits and found else bits, False
+    bits = (12 if flags & _AV1_TWELVE else 10) if flags & _AV1_DEEP else 8
+    return bits, bool(flags & _AV1_GREY) and image.mode == "RGB"
 
 
 def _deep_reader(image: ImageFile.ImageFile, stream: BinaryIO) -> Callable[[], Decoded] | None:
@@ -190,10 +188,7 @@ def _ppm(image: ImageFile.ImageFile, stream: BinaryIO) -> Decoded:
     peak = int(tile.args[1])  # type: ignore[index]
     kind = np.dtype(">u2" if peak > 255 else "u1")
     stream.seek(tile.offset)
-    content = stream.read(width * height * 3 * kind.itemsize)
-    if len(content) < width * height * 3 * kind.itemsize:
-        raise EOFError("its pixels end too early")
-    samples = np.frombuffer(content, kind).reshape(height, width, 3)
+    samples = np.frombuffer(stream.read(width * height * 3 * kind.itemsize), kind).reshape(height, width, 3)
     return Decoded(to_samples(samples.astype(np.float32) / np.float32(peak), 16))
 
 
@@ -203,17 +198,6 @@ def _heif(stream: BinaryIO) -> Decoded:
     samples = np.asarray(import_module("pillow_heif").open_heif(stream, convert_hdr_to_8bit=False, hdr_to_16bit=True))
     with_alpha = samples.ndim == 3 and samples.shape[2] == 4
     return Decoded(samples[..., :3], samples[..., 3]) if with_alpha else Decoded(samples)
-
-
-def _is_lossless_webp(stream: BinaryIO) -> bool:
-    """Whether the first frame's data are of WebP's lossless kind."""
-    stream.seek(12)
-    while len(head := stream.read(8)) == 8:
-        if head[:4] in (b"VP8 ", b"VP8L"):
-            return head[:4] == b"VP8L"
-        length = int.from_bytes(head[4:], "little")
-        stream.seek(16 if head[:4] == b"ANMF" else length + length % 2, 1)  # into a frame, over all else
-    return False
 
 
 class JxlFile(PillowFile):

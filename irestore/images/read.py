@@ -104,9 +104,7 @@ class _Timed:
 
 def _name(source: Source) -> str:
     """What errors call the source."""
-    if isinstance(source, (str, os.PathLike)):
-        return os.fspath(source)
-    name = getattr(source, "name", None)
+    name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else getattr(source, "name", None)
     return name if isinstance(name, str) else "<stdin>"
 
 
@@ -116,37 +114,31 @@ def _opened(source: Source, max_pixels: int) -> Iterator[BinaryIO]:
 
     A stream or a pipe is read to its end, at most as much as a picture of `max_pixels` may have.
     """
-    if not isinstance(source, (str, os.PathLike)):
-        yield _whole(source, max_pixels)
-        return
-    try:
-        stream = Path(source).open("rb")  # noqa: SIM115 closed below: an error while decoding is not one of opening
-    except (OSError, ValueError) as error:
-        raise ReadError(_why(error)) from error
-    with stream:
-        status = os.fstat(stream.fileno())
-        if stat.S_ISREG(status.st_mode) and status.st_size == 0:
-            raise ReadError("the file is empty")
-        yield stream if stat.S_ISREG(status.st_mode) else _whole(stream, max_pixels)
+    with contextlib.ExitStack() as stack:
+        try:
+            if isinstance(source, (str, os.PathLike)):
+                stream: BinaryIO = stack.enter_context(Path(source).open("rb"))
+                status = os.fstat(stream.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    stream = _whole(stream, max_pixels)
+                elif status.st_size == 0:
+                    raise ReadError("the file is empty")
+            else:
+                stream = _whole(source, max_pixels)
+        except FileNotFoundError as error:
+            raise ReadError("no such file") from error
+        except IsADirectoryError as error:
+            raise ReadError("is a folder, not a picture") from error
+        except (OSError, ValueError) as error:
+            raise ReadError(f"cannot be opened ({getattr(error, 'strerror', None) or summary(error)})") from error
+        yield stream
 
 
 def _whole(stream: BinaryIO, max_pixels: int) -> BinaryIO:
     most = max_pixels * _BYTES_PER_PIXEL + _HEADER_BYTES
-    try:
-        content = stream.read(most + 1)
-    except OSError as error:
-        raise ReadError(_why(error)) from error
+    content = stream.read(most + 1)
     if len(content) > most:
         raise ReadError(f"more than {most} bytes, no picture within the pixel limit is that large")
     if not content:
         raise ReadError("no data")
     return io.BytesIO(content)
-
-
-def _why(error: OSError | ValueError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, IsADirectoryError):
-        return "is a folder, not a picture"
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else summary(error)
-    return f"cannot be opened ({reason})"

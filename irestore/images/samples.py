@@ -15,7 +15,6 @@ from irestore.images.picture import Metadata, Picture, Plane
 PillowImage = Image.Image
 Samples = NDArray[Any]  # uint8 or uint16
 
-_PEAKS = {"uint8": 255, "uint16": 65535}
 _ROWS = 256  # converted at once
 
 
@@ -71,11 +70,9 @@ class Raster:
 
 
 def _turned(samples: Samples, orientation: int) -> Samples:
-    if orientation in (5, 6, 7, 8):
+    if orientation >= 5:
         samples = samples.swapaxes(0, 1)
-    rows = slice(None, None, -1) if orientation in (3, 4, 7, 8) else slice(None)
-    columns = slice(None, None, -1) if orientation in (2, 3, 6, 7) else slice(None)
-    return samples[rows, columns]
+    return samples[:: -1 if orientation in (3, 4, 7, 8) else 1, :: -1 if orientation in (2, 3, 6, 7) else 1]
 
 
 def decode(image: PillowImage, notes: list[str]) -> Decoded:
@@ -90,21 +87,12 @@ def decode(image: PillowImage, notes: list[str]) -> Decoded:
         return keyed(np.asarray(image).astype(np.uint16), image.info.get("transparency"))
     if mode in ("CMYK", "LAB"):
         return Decoded(np.asarray(to_srgb(image, image.info.get("icc_profile"), notes)), converted=True)
-    if mode in ("LA", "La"):
-        samples = np.asarray(image.convert("LA"))
-        return Decoded(samples[..., 0], samples[..., 1])
-    if mode in ("1", "L"):
-        return keyed(np.asarray(image.convert("L")), image.info.get("transparency"))
+    image = image.convert("LA") if mode == "La" else image
     transparent = image.has_transparency_data
     samples = np.asarray(image.convert("RGBA" if transparent else "RGB"))
-    grey = mode in ("P", "PA") and _is_grey(image)
-    return Decoded(samples[..., 0] if grey else samples[..., :3], samples[..., 3] if transparent else None)
-
-
-def _is_grey(image: PillowImage) -> bool:
-    """Whether every colour of a palette is a grey."""
     palette = np.asarray(image.getpalette("RGB") or (), np.uint8).reshape(-1, 3)
-    return bool((palette == palette[:, :1]).all())
+    grey = mode in ("1", "L", "LA", "La") or (mode in ("P", "PA") and bool((palette == palette[:, :1]).all()))
+    return Decoded(samples[..., 0] if grey else samples[..., :3], samples[..., 3] if transparent else None)
 
 
 def keyed(samples: Samples, key: Any) -> Decoded:
@@ -120,9 +108,9 @@ def from_array(array: NDArray[Any]) -> Picture:
     shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if not shaped or 0 in array.shape:
         raise UsageError(f"array of shape {array.shape}: must be (H, W), (H, W, 3) or (H, W, 4)")
-    if array.dtype.kind != "f" and array.dtype.name not in _PEAKS:
+    if array.dtype.kind != "f" and array.dtype not in (np.uint8, np.uint16):
         raise UsageError(f"array of {array.dtype}: must be uint8, uint16 or floating in 0..1")
-    values = array.astype(np.float32) / np.float32(_PEAKS.get(array.dtype.name, 1))
+    values = array.astype(np.float32) if array.dtype.kind == "f" else to_floats(array)
     if not np.isfinite(values).all():
         raise UsageError("array holds NaN or infinity")
     depth = 8 if array.dtype == np.uint8 else 16

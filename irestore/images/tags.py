@@ -11,11 +11,13 @@ from mmap import mmap
 from typing import NamedTuple
 
 SHORT, LONG, RATIONAL, ASCII, UNDEFINED = 3, 4, 5, 2, 7
+HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # "+" is BigTIFF
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-_HEADS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
-HEADS = tuple(_HEADS)
 _MOST_ENTRIES, _MOST_ENTRIES_IN_ALL = 4096, 2**18  # of one directory; of a whole chain, which takes half a second
+
+Tags = dict[int, tuple[int, bytes | Sequence[int]]]
+"""What to write: (kind, values) of each tag; whole numbers, or the bytes of any values."""
 
 
 class DamagedTagsError(ValueError):
@@ -23,20 +25,11 @@ class DamagedTagsError(ValueError):
 
 
 class Entry(NamedTuple):
-    """One tag of a directory."""
+    """One tag of a directory; `at` is its offset."""
 
-    at: int  # offset of the entry
-    tag: int
+    at: int
     kind: int
     count: int  # type: ignore[assignment]  # hides tuple.count
-
-
-Table = dict[int, Entry]
-"""A directory: its entries by tag."""
-
-
-Tags = dict[int, tuple[int, bytes | Sequence[int]]]
-"""What to write: (kind, values) of each tag; whole numbers, or the bytes of any values."""
 
 
 class Block:
@@ -44,18 +37,11 @@ class Block:
 
     def __init__(self, content: bytes | bytearray | mmap) -> None:
         """Patching and appending need a bytearray."""
-        if bytes(content[:4]) not in _HEADS:
+        if content[:4] not in HEADS:
             raise DamagedTagsError("no TIFF header")
         self.content = content
-        self.order, self.big = _HEADS[bytes(content[:4])]
-        # struct's types of an offset, of a directory's count, of an entry with its value left out
-        self._number, self._count, self._entry = ("Q", "Q", "HHQ8x") if self.big else ("I", "H", "HHI4x")
-        self._entry_bytes, self._value_bytes = (20, 8) if self.big else (12, 4)
-
-    @property
-    def first(self) -> int:
-        """Offset of the first directory."""
-        return self.get(self._number, 8 if self.big else 4)
+        self.order, self.big = "<" if content[:1] == b"I" else ">", b"+" in content[:4]
+        self._number = "Q" if self.big else "I"
 
     def get(self, code: str, at: int) -> int:
         """The number of struct's type `code` at an offset."""
@@ -64,6 +50,10 @@ class Block:
         except (struct.error, OverflowError) as error:
             raise DamagedTagsError("ends too early") from error
 
+    def offset(self, at: int) -> int:
+        """The offset that stands at an offset."""
+        return self.get(self._number, at)
+
     def put(self, codes: str, at: int, *values: int) -> None:
         """Write numbers of struct's types `codes` at an offset."""
         try:
@@ -71,87 +61,97 @@ class Block:
         except struct.error as error:
             raise DamagedTagsError("ends too early") from error
 
-    def table(self, directory: int) -> Table:
-        """The directory at an offset."""
-        end = self.link(directory)
-        start = directory + struct.calcsize("=" + self._count)
-        if end > len(self.content):
-            raise DamagedTagsError("ends too early")
-        rows = struct.iter_unpack(self.order + self._entry, self.content[start:end])
-        return {row[0]: Entry(at, *row) for at, row in zip(range(start, end, self._entry_bytes), rows, strict=True)}
+    def first(self) -> "Directory":
+        """The first directory."""
+        return Directory(self, self.offset(8 if self.big else 4))
 
-    def link(self, directory: int) -> int:
-        """Where the offset of the next directory stands."""
-        count = self.get(self._count, directory)
-        if count > _MOST_ENTRIES:
-            raise DamagedTagsError(f"a directory of {count} tags")
-        return directory + struct.calcsize("=" + self._count) + self._entry_bytes * count
-
-    def directories(self) -> list[Table]:
+    def directories(self) -> "list[Directory]":
         """The directories in their chain; a chain that runs in circles or out of the block ends there."""
-        found: dict[int, Table] = {}
-        at, entries = self.first, 0
+        found = {}
+        at, entries = self.offset(8 if self.big else 4), 0
         while at and at not in found:
-            found[at] = self.table(at)
-            link = self.link(at)
-            entries += 1 + (link - at) // self._entry_bytes
+            found[at] = directory = Directory(self, at)
+            entries += 1 + directory.count
             if entries > _MOST_ENTRIES_IN_ALL:
                 raise DamagedTagsError(f"more than {_MOST_ENTRIES_IN_ALL} tags")
             try:
-                at = self.get(self._number, link)
+                at = self.offset(directory.link)
             except DamagedTagsError:
                 break  # some writers leave out the last link
         return list(found.values())
 
-    def size(self, entry: Entry) -> int:
-        """Bytes of the values of an entry, 0 for a kind that nobody knows."""
-        return _SIZES.get(entry.kind, 0) * entry.count
 
-    def raw(self, entry: Entry, most_bytes: int = 2**31) -> bytes:
-        """The bytes of the values of an entry, in the block's byte order."""
-        size = self.size(entry)
-        inline = entry.at + self._entry_bytes - self._value_bytes
-        start = inline if size <= self._value_bytes else self.get(self._number, inline)
-        if not 0 < size <= most_bytes or start + size > len(self.content):
-            raise DamagedTagsError(f"tag {entry.tag} has no readable values")
-        return bytes(self.content[start : start + size])
+class Directory(dict[int, Entry]):
+    """The entries of the directory at an offset, by tag; raises DamagedTagsError as Block does."""
 
-    def readable(self, entries: Iterable[Entry]) -> Tags:
-        """The entries whose values can be read, to be written elsewhere."""
-        tags: Tags = {}
-        for entry in entries:
+    def __init__(self, block: Block, at: int) -> None:
+        self.block = block
+        count_code, entry_code = ("Q", "HHQ8x") if block.big else ("H", "HHI4x")
+        self._inline, self._inline_bytes = (12, 8) if block.big else (8, 4)  # of values in the entry itself
+        start, step = at + struct.calcsize(count_code), self._inline + self._inline_bytes
+        self.count = block.get(count_code, at)
+        self.link = start + step * self.count
+        """Where the offset of the next directory stands."""
+        if self.count > _MOST_ENTRIES or self.link > len(block.content):
+            raise DamagedTagsError(f"a directory of {self.count} tags")
+        rows = struct.iter_unpack(block.order + entry_code, block.content[start : self.link])
+        super().__init__({tag: Entry(start + i * step, kind, count) for i, (tag, kind, count) in enumerate(rows)})
+
+    def size(self, tag: int) -> int:
+        """Bytes of the values of a tag, 0 where it is not there or of a kind that nobody knows."""
+        return _SIZES.get(self[tag].kind, 0) * self[tag].count if tag in self else 0
+
+    def raw(self, tag: int, most_bytes: int = 2**31) -> bytes:
+        """The bytes of the values of a tag, in the block's byte order."""
+        size, block = self.size(tag), self.block
+        if not 0 < size <= most_bytes:
+            raise DamagedTagsError(f"tag {tag} has no readable values")
+        inline = self[tag].at + self._inline
+        start = inline if size <= self._inline_bytes else block.offset(inline)
+        if start + size > len(block.content):
+            raise DamagedTagsError(f"tag {tag} has its values outside")
+        return bytes(block.content[start : start + size])
+
+    def numbers(self, tag: int, *default: int, most_bytes: int = 2**16) -> tuple[int, ...]:
+        """The values of a tag of whole numbers; `default` where the tag is not there."""
+        if tag not in self:
+            return default
+        if self[tag].kind not in _CODES:
+            raise DamagedTagsError(f"tag {tag} has no whole numbers")
+        return struct.unpack(f"{self.block.order}{self[tag].count}{_CODES[self[tag].kind]}", self.raw(tag, most_bytes))
+
+    def number(self, tag: int, default: int) -> int:
+        """The first value of a tag of whole numbers."""
+        return self.numbers(tag, default)[0]
+
+    def readable(self, tags: Iterable[int], most_bytes: int = 2**31) -> dict[int, tuple[int, bytes]]:
+        """Those of the tags whose values can be read, to be written elsewhere."""
+        found = {}
+        for tag in tags:
             with contextlib.suppress(DamagedTagsError):
-                tags[entry.tag] = entry.kind, self.raw(entry)
-        return tags
+                raw = self.raw(tag, most_bytes)
+                found[tag] = self[tag].kind, raw
+        return found
 
-    def numbers(self, entry: Entry, most_bytes: int = 2**16) -> tuple[int, ...]:
-        """The values of an entry of whole numbers."""
-        if entry.kind not in _CODES:
-            raise DamagedTagsError(f"tag {entry.tag} has no whole numbers")
-        return struct.unpack(f"{self.order}{entry.count}{_CODES[entry.kind]}", self.raw(entry, most_bytes))
-
-    def number(self, entry: Entry) -> int:
-        """The first value of an entry of whole numbers."""
-        return self.numbers(entry)[0]
-
-    def set_number(self, entry: Entry, value: int) -> None:
-        """Write a single whole number, as the entry's own type where that is wide enough. Not for BigTIFF."""
-        if entry.kind == SHORT and value < 2**16:
-            self.put("HH", entry.at + 8, value, 0)
+    def set_number(self, tag: int, value: int) -> None:
+        """Write the one whole number of a tag that is there, as its kind if that is wide enough. Not for BigTIFF."""
+        at, kind, _ = self[tag]
+        if kind == SHORT and value < 2**16:
+            self.block.put("HH", at + 8, value, 0)
         else:
-            self.put("HII", entry.at + 2, LONG, 1, value)
+            self.block.put("HII", at + 2, LONG, 1, value)
 
 
-def directory(order: str, tags: Tags, at: int) -> bytes:
+def packed(order: str, tags: Tags, at: int) -> bytes:
     """A directory that stands at offset `at`, its long values behind it, and a link to nothing. Not for BigTIFF."""
     rows, values = b"", b""
     behind = at + 2 + 12 * len(tags) + 4
     for tag, (kind, given) in sorted(tags.items()):
         raw = given if isinstance(given, bytes) else struct.pack(f"{order}{len(given)}{_CODES[kind]}", *given)
-        head = struct.pack(order + "HHI", tag, kind, len(raw) // _SIZES[kind])
+        rows += struct.pack(order + "HHI", tag, kind, len(raw) // _SIZES[kind])
         if len(raw) <= 4:
-            rows += head + raw.ljust(4, b"\0")
+            rows += raw.ljust(4, b"\0")
         else:
-            rows += head + struct.pack(order + "I", behind + len(values))
+            rows += struct.pack(order + "I", behind + len(values))
             values += raw + bytes(len(raw) % 2)
     return struct.pack(order + "H", len(tags)) + rows + bytes(4) + values

@@ -2,7 +2,8 @@
 
 Pillow cuts most kinds of 16-bit TIFF to 8 bits a sample, and reads some not at all. libtiff, inside Pillow, still does
 the unpacking: it is shown the same strips or tiles as an 8-bit grey picture that is as wide as a row has bytes. What
-comes back are the bytes of the 16-bit samples, for every compression of bytes.
+comes back are the bytes of the 16-bit samples, for every compression of bytes. (tifffile needs imagecodecs for LZW, and
+a minute for the header of some files that were made to harm.)
 """
 
 import io
@@ -15,22 +16,22 @@ import numpy as np
 from PIL import ImageFile
 
 from irestore.errors import ReadError
-from irestore.images.exif import CARRIED, ORIENTATION, PROCESSING_SOFTWARE, from_tiff, provenance_of_text
+from irestore.images.exif import CARRIED, ORIENTATION, PROCESSING_SOFTWARE, from_tiff, provenance_of_text, resolution
 from irestore.images.picture import Info, Metadata, Picture
 from irestore.images.pillow_errors import any_size, check_pixels
 from irestore.images.pillow_file import open_image
 from irestore.images.samples import Decoded, Samples, decode, to_samples
-from irestore.images.tags import LONG, RATIONAL, Block, DamagedTagsError, Table, Tags, directory
+from irestore.images.tags import LONG, SHORT, Block, DamagedTagsError, Directory, Tags, packed
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 254, 256, 257, 258, 259, 262, 266
 _STRIPS, _CHANNELS, _STRIP_ROWS, _STRIP_BYTES, _PLANAR, _PREDICTOR = 273, 277, 278, 279, 284, 317
 _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _EXTRA, _FORMAT = 322, 323, 324, 325, 338, 339
-_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
-_XMP, _IPTC, _ICC = 700, 33723, 34675
+_PLACES = {_STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES}
+_LAYOUT = _PLACES | {_COMPRESSION, _FILL_ORDER, _STRIP_ROWS, _TILE_WIDTH, _TILE_HEIGHT}
+_XMP, _IPTC, _ICC, _X_RESOLUTION, _Y_RESOLUTION = 700, 33723, 34675, 282, 283
 _COLOUR_TAGS, _FIRST_PRIVATE = (301, 318, 319), 32768  # a curve, white point, primaries
 
 _REDUCED = 1  # bit of the subfile tag: a smaller copy of another page
-_PER_INCH = {2: 1.0, 3: 2.54}
 _TWELVE = 12  # bits a sample, which Pillow gives as they are in 16
 _BYTEWISE = {1, 5, 8, 32773, 32946, 34925, 50000}  # none, LZW, deflate, PackBits, deflate, LZMA, Zstandard
 _GREY_INVERTED, _GREY = 0, 1
@@ -45,23 +46,22 @@ class TiffFile:
     def __init__(self, stream: BinaryIO, notes: list[str]) -> None:
         self._stream, self._notes = stream, notes
         self._block = Block(_content(stream))
-        pages = [Page(self._block, table, i) for i, table in enumerate(self._block.directories())]
-        self._pages = [page for page in pages if not page.get(_SUBFILE, 0) & _REDUCED] or pages
+        pages = [Page(tags, i) for i, tags in enumerate(self._block.directories())]
         if not pages:
             raise DamagedTagsError("no page")
+        self._pages = [page for page in pages if not page.tags.number(_SUBFILE, 0) & _REDUCED] or pages
         self._image: ImageFile.ImageFile | None = None
         first = self._pages[0]
-        width, height = first.width, first.height
-        twelve = first.channels == 1 and first.get(_BITS, 1) == _TWELVE
+        twelve = first.channels == 1 and first.bits == _TWELVE
+        made = [raw for _, raw in first.tags.readable([PROCESSING_SOFTWARE], most_bytes=2**16).values()]
         self.info = Info(
             format="tiff",
-            width=height if first.turn >= 5 else width,
-            height=width if first.turn >= 5 else height,
+            width=first.height if first.turn >= 5 else first.width,
+            height=first.width if first.turn >= 5 else first.height,
             frames=len(self._pages),
             depth=16 if first.deep or twelve else 8,
             has_alpha=first.has_alpha,
-            file_bytes=len(self._block.content),
-            provenance=provenance_of_text(first.raw(PROCESSING_SOFTWARE, [], most_bytes=2**16) or b""),
+            provenance=provenance_of_text(made[0]) if made else None,
         )
 
     def close(self) -> None:
@@ -77,30 +77,24 @@ class TiffFile:
             check_pixels((page.width, page.height))
             if page.channels > page.inks + page.has_alpha:
                 self._notes.append("it has channels besides colour and alpha, which were not kept")
-            if page.deep:
-                decoded, turn = page.decoded(), page.turn
-            else:
-                decoded, turn = self._by_pillow(page), 1
-            metadata = page.metadata(self._notes)
-            yield decoded.picture(turn, "tiff", metadata)
+            decoded, turn = (page.decoded(), page.turn) if page.deep else (self._by_pillow(page), 1)
+            yield decoded.picture(turn, "tiff", page.metadata(self._notes))
 
     def _by_pillow(self, page: "Page") -> Decoded:
-        bits = page.get(_BITS, 1)
-        if self._image is None:
-            try:
-                self._image = open_image(self._stream)
-            except ReadError as error:
-                raise ReadError(
-                    f"a TIFF of a kind that cannot be read ({bits} bits a sample, compression "
-                    f"{page.get(_COMPRESSION, 1)}); convert it to 8 or 16 bits"
-                ) from error
+        try:
+            self._image = self._image or open_image(self._stream)
+        except ReadError as error:
+            raise ReadError(
+                f"a TIFF of a kind that cannot be read ({page.bits} bits a sample, compression {page.compression}); "
+                "convert it to 8 or 16 bits"
+            ) from error
         self._image.seek(page.index)
         self._image.load()  # turns it upright, too
         decoded = decode(self._image, self._notes)
         depth = 8 * decoded.colour.itemsize
-        if bits > depth:
-            self._notes.append(f"its samples of {bits} bits were read as 8")
-        elif bits == _TWELVE and depth > bits:
+        if page.bits > depth:
+            self._notes.append(f"its samples of {page.bits} bits were read as 8")
+        elif page.bits == _TWELVE and depth > page.bits:
             decoded.colour = to_samples(decoded.colour.astype(np.float32) / np.float32(4095), 16)
         return decoded
 
@@ -108,35 +102,20 @@ class TiffFile:
 class Page:
     """One page; raises DamagedTagsError where tags that it needs are not what they should be."""
 
-    def __init__(self, block: Block, table: Table, index: int) -> None:
-        self._block, self._table, self.index = block, table, index
-        self.width, self.height = self.get(_WIDTH, 0), self.get(_HEIGHT, 0)
-        self.channels = self.get(_CHANNELS, 1)
-        self._photometric = self.get(_PHOTOMETRIC, _GREY)
+    def __init__(self, tags: Directory, index: int) -> None:
+        number = tags.number
+        self.tags, self.index = tags, index
+        self.width, self.height, self.channels = number(_WIDTH, 0), number(_HEIGHT, 0), number(_CHANNELS, 1)
+        self.bits, self.compression = number(_BITS, 1), number(_COMPRESSION, 1)
+        self._photometric = number(_PHOTOMETRIC, _GREY)
         self.inks = _INKS.get(self._photometric, self.channels)
-        turn = self.get(ORIENTATION, 1)
+        turn = number(ORIENTATION, 1)
         self.turn = turn if 1 <= turn <= 8 else 1
-        self._tiled = _TILES in table
-        extras = self._all(_EXTRA)[: max(self.channels - self.inks, 0)]
+        extras = tags.numbers(_EXTRA)[: max(self.channels - self.inks, 0)]
         self._alpha_at = next((i for i, kind in enumerate(extras) if kind in (_PREMULTIPLIED, _ALPHA)), -1)
         self.has_alpha = self._alpha_at >= 0
         self._premultiplied = self.has_alpha and extras[self._alpha_at] == _PREMULTIPLIED
-        self._planes = self.channels if self.get(_PLANAR, 1) == 2 else 1
-
-    def get(self, tag: int, default: int) -> int:
-        """The first number of a tag."""
-        return self._block.number(self._table[tag]) if tag in self._table else default
-
-    def _all(self, tag: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
-        return self._block.numbers(self._table[tag]) if tag in self._table else default
-
-    def raw(self, tag: int, notes: list[str], most_bytes: int = 2**31) -> bytes | None:
-        """The bytes of a tag, None where it is not there; a note where it is damaged."""
-        try:
-            return self._block.raw(self._table[tag], most_bytes) if tag in self._table else None
-        except DamagedTagsError:
-            notes.append(f"its tag {tag} is damaged and was not kept")
-            return None
+        self._planes = self.channels if number(_PLANAR, 1) == 2 else 1
 
     @property
     def deep(self) -> bool:
@@ -145,11 +124,11 @@ class Page:
             return (
                 0 < self.inks <= self.channels <= _MOST_CHANNELS
                 and self._photometric <= 2
-                and set(self._all(_BITS, (1,))) == {16}
-                and set(self._all(_FORMAT, (1,))) == {1}
+                and set(self.tags.numbers(_BITS)) == {16}
+                and set(self.tags.numbers(_FORMAT, 1)) == {1}
                 and min(self.width, self.height) > 0
-                and self.get(_COMPRESSION, 1) in _BYTEWISE
-                and self.get(_PREDICTOR, 1) in (1, 2)
+                and self.compression in _BYTEWISE
+                and self.tags.number(_PREDICTOR, 1) in (1, 2)
             )
         except DamagedTagsError:
             return False  # Pillow's to read, or to refuse
@@ -173,58 +152,42 @@ class Page:
         channels = self.channels if self._planes == 1 else 1
         with any_size(), open_image(io.BytesIO(self._as_bytes(plane, channels))) as image:
             rows = np.asarray(image)
-        samples = rows.view(self._block.order + "u2").astype(np.uint16).reshape(self.height, self.width, channels)
-        if self.get(_PREDICTOR, 1) == 2:
-            step = self.get(_TILE_WIDTH, 0) if self._tiled else self.width
+        samples = rows.view(self.tags.block.order + "u2").astype(np.uint16).reshape(self.height, self.width, channels)
+        if self.tags.number(_PREDICTOR, 1) == 2:
+            step = self.tags.number(_TILE_WIDTH, self.width) if _TILES in self.tags else self.width
             for left in range(0, self.width, step):
                 part = samples[:, left : left + step]
                 np.cumsum(part, axis=1, dtype=np.uint16, out=part)
         return samples
 
     def _as_bytes(self, plane: int, channels: int) -> bytes:
-        """The file with one more directory, the first now: the same data as 8-bit grey, one pixel a byte."""
-        order, wide = self._block.order, 2 * channels
-        numbers: dict[int, tuple[int, ...]] = {_WIDTH: (self.width * wide,), _HEIGHT: (self.height,), _BITS: (8,)}
-        numbers |= {_PHOTOMETRIC: (_GREY,), _CHANNELS: (1,)}
-        for tag in (_COMPRESSION, _FILL_ORDER, _STRIP_ROWS, _TILE_HEIGHT):
-            if tag in self._table:
-                numbers[tag] = self._all(tag)
-        if self._tiled:
-            numbers[_TILE_WIDTH] = (self.get(_TILE_WIDTH, 0) * wide,)
-        for tag in (_TILES, _TILE_BYTES) if self._tiled else (_STRIPS, _STRIP_BYTES):
-            places = self._block.numbers(self._table[tag], most_bytes=2**31) if tag in self._table else ()
-            each = len(places) // self._planes
-            numbers[tag] = places[plane * each : (plane + 1) * each]
-        tags: Tags = {tag: (LONG, values) for tag, values in numbers.items()}
-        content = self._block.content
-        end = len(content) + len(content) % 2
-        head = struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, end)
-        return b"".join((head, content[len(head) :], bytes(end - len(content)), directory(order, tags, end)))
+        """The file behind one more directory: the same data as 8-bit grey, one pixel a byte."""
+        order, wide = self.tags.block.order, 2 * channels
+        numbers = {tag: self.tags.numbers(tag, most_bytes=2**31) for tag in _LAYOUT & self.tags.keys()}
+        for tag in _PLACES & numbers.keys():
+            each = len(numbers[tag]) // self._planes
+            numbers[tag] = numbers[tag][plane * each : (plane + 1) * each]
+        if _TILE_WIDTH in numbers:
+            numbers[_TILE_WIDTH] = (numbers[_TILE_WIDTH][0] * wide,)
+        numbers |= {_WIDTH: (self.width * wide,), _HEIGHT: (self.height,)}
+        tags: Tags = {_BITS: (SHORT, (8,)), _PHOTOMETRIC: (SHORT, (_GREY,)), _CHANNELS: (SHORT, (1,))}
+        tags |= {tag: (LONG, values) for tag, values in numbers.items()}
+        head = struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, 8)
+        shift = len(head) + len(packed(order, tags, len(head)))
+        tags |= {tag: (LONG, [at + shift for at in numbers[tag]]) for tag in (_STRIPS, _TILES) if tag in numbers}
+        return b"".join((head, packed(order, tags, len(head)), self.tags.block.content))
 
     def metadata(self, notes: list[str]) -> Metadata:
         """What the page says besides its pixels; `notes` on what is not kept."""
         kept = CARRIED | {_XMP, _IPTC, _ICC}
-        if lost := [tag for tag in self._table if tag not in kept and (tag >= _FIRST_PRIVATE or tag in _COLOUR_TAGS)]:
+        if lost := [tag for tag in self.tags if tag not in kept and (tag >= _FIRST_PRIVATE or tag in _COLOUR_TAGS)]:
             notes.append(f"its TIFF tags {', '.join(map(str, lost[:10]))} were not kept")
-        return Metadata(
-            icc=self.raw(_ICC, notes),
-            exif=from_tiff(self._block, self._table),
-            xmp=self.raw(_XMP, notes),
-            iptc=self.raw(_IPTC, notes),
-            dpi=self._dpi(notes),
-            oriented=self.turn != 1,
-        )
-
-    def _dpi(self, notes: list[str]) -> tuple[float, float] | None:
-        per_inch = _PER_INCH.get(self.get(_RESOLUTION_UNIT, 2))
-        values = []
-        for tag in (_X_RESOLUTION, _Y_RESOLUTION):
-            raw = self.raw(tag, notes)
-            if per_inch is None or raw is None or self._table[tag].kind != RATIONAL:
-                return None
-            above, below = struct.unpack_from(self._block.order + "II", raw)
-            values.append(above / below * per_inch if below else 0.0)
-        return (values[0], values[1]) if all(1 <= value < 1e6 for value in values) else None
+        given = [tag for tag in (_ICC, _XMP, _IPTC, _X_RESOLUTION, _Y_RESOLUTION) if tag in self.tags]
+        found = self.tags.readable(given)
+        notes.extend(f"its tag {tag} is damaged and was not kept" for tag in given if tag not in found)
+        icc, xmp, iptc = (found[tag][1] if tag in found else None for tag in (_ICC, _XMP, _IPTC))
+        exif = from_tiff(self.tags)
+        return Metadata(icc, exif, xmp, iptc, resolution(exif), oriented=self.turn != 1)
 
 
 def _content(stream: BinaryIO) -> bytes | mmap.mmap:

@@ -58,9 +58,9 @@ def whole_file(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
     """
     with _as_write_error(str(path)):
         if path.is_dir():
-            raise WriteError(f"{path}: is a folder; name a file")
+            raise WriteError("is a folder; name a file")
         if not path.parent.is_dir():
-            raise WriteError(f"{path}: the folder {path.parent} does not exist")
+            raise WriteError(f"the folder {path.parent} does not exist")
         temporary = path.with_name(f".irestore-{os.getpid()}-{secrets.token_hex(8)}.part")
         try:
             with temporary.open("xb") as stream:
@@ -73,20 +73,23 @@ def whole_file(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
                 temporary.replace(path)
             else:
                 _name(temporary, path)
-        except BaseException:
+        finally:
             temporary.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
+        with contextlib.suppress(OSError):  # make the name durable too; not on Windows, nor on some network shares
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
 
 def _name(temporary: Path, path: Path) -> None:
     """Give a finished file its name. Raises FileExistsError where another file has it."""
-    if os.name == "nt":
-        temporary.rename(path)  # which on Windows never replaces a file
-        return
     try:
-        path.hardlink_to(temporary)
-        temporary.unlink()
+        if os.name == "nt":
+            temporary.rename(path)  # which on Windows never replaces a file
+        else:
+            path.hardlink_to(temporary)
     except FileExistsError:
         raise
     except OSError:  # a file system without hard links, such as FAT: nothing there looks and renames in one step
@@ -100,21 +103,8 @@ def _as_write_error(name: str) -> Iterator[None]:
     try:
         yield
     except WriteError as error:
-        message = str(error)
-        if message.startswith(f"{name}: "):
+        if str(error).startswith(f"{name}: "):
             raise
-        raise WriteError(f"{name}: {message}") from error
+        raise WriteError(f"{name}: {error}") from error
     except OSError as error:
         raise WriteError(f"{name}: cannot be written ({error.strerror or summary(error)})") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name durable too, where folders can be synced (not on Windows, not on some network shares)."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            os.fsync(handle)
-    finally:
-        os.close(handle)

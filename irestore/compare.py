@@ -71,9 +71,8 @@ def check_page(path: Path) -> None:
 def save_page(path: Path, heading: str, scenes: Iterable[tuple[str, Sequence[Shown]]], *, overwrite: bool) -> None:
     """Write a page that shows, for each scene (its name, its pictures), any two under a slider or all side by side.
 
-    Scenes are taken one by one, so that no more than one need be in memory.
-
-    Pictures of more than 8 megapixels are embedded as JPEG of quality 95, and the page says so; others without loss.
+    Scenes are taken one by one, so that no more than one need be in memory. Pictures of more than 8 megapixels are
+    embedded as JPEG of quality 95, and the page says so; others without loss.
     Raises WriteError, also where the file exists and `overwrite` is false.
     """
     template = files("irestore").joinpath("page.html").read_text("utf-8")

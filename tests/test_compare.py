@@ -58,6 +58,13 @@ def test_what_a_large_picture_is_shown_as_is_said(tmp_path: Path, monkeypatch: p
     assert page.text.count("shown as JPEG 95") == 1
 
 
+def test_a_picture_may_be_longer_than_webp_allows(tmp_path: Path) -> None:
+    paths = [write_picture(tmp_path / "a.png", (2, 16384)), write_picture(tmp_path / "b.png", (4, 32768))]
+    assert compared(*paths, "-o", tmp_path / "page.html", "--sheet", tmp_path / "sheet.png") == 0
+    shown = Page(tmp_path / "page.html").pictures
+    assert [each.shape for each in shown] == [(2, 16384, 3), (4, 32768, 3)]
+
+
 def test_pictures_are_shown_upright_opaque_and_in_srgb(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -12,7 +12,7 @@ from irestore.images.samples import one_channel, to_samples
 
 LOSSLESS_PIXELS = 8_000_000
 JPEG_QUALITY = 95
-JPEG_SIDE = 65500  # libjpeg's largest
+JPEG_SIDE, WEBP_SIDE = 65500, 16383  # the largest that libjpeg and libwebp write
 
 _FIELDS = 48  # of the checkerboard, along the longer side: pictures of any size have them at the same places
 _LIGHT, _DARK = np.float32(0.95), np.float32(0.8)
@@ -33,13 +33,16 @@ def to_screen(picture: Picture) -> NDArray[np.uint8]:
 
 
 def for_browser(samples: NDArray[np.uint8]) -> tuple[str, bytes]:
-    """The kind, "webp" or "jpeg", and the bytes of a picture (H, W, 3) for a page.
+    """The kind ("webp", "png" or "jpeg") and the bytes of a picture (H, W, 3) for a page.
 
-    WebP, without loss, up to `LOSSLESS_PIXELS`; more would make a page slow, so it is a JPEG of quality 95 (4:4:4).
+    Up to `LOSSLESS_PIXELS` without loss; more would make a page slow, so it is a JPEG of quality 95 (4:4:4).
     """
     image, stream = Image.fromarray(samples), io.BytesIO()
-    if image.width * image.height <= LOSSLESS_PIXELS or max(image.size) > JPEG_SIDE:
-        image.save(stream, "WEBP", lossless=True, quality=0, method=0)
-        return "webp", stream.getvalue()
-    image.save(stream, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return "jpeg", stream.getvalue()
+    if image.width * image.height > LOSSLESS_PIXELS and max(image.size) <= JPEG_SIDE:
+        image.save(stream, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+        return "jpeg", stream.getvalue()
+    if max(image.size) > WEBP_SIDE:
+        image.save(stream, "PNG")
+        return "png", stream.getvalue()
+    image.save(stream, "WEBP", lossless=True, quality=0, method=0)
+    return "webp", stream.getvalue()

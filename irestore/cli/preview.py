@@ -26,9 +26,10 @@ def show_on_page(options: Options, models: Sequence[str], strengths: Sequence[fl
 
     The first `PICTURES` of different names are taken. A model that fails is told, and the others go on.
     """
+    names: Sequence[str | None] = models or [None]
     candidates = [
         replace(options, model=replace(options.model, model=name), strength=strength)
-        for name, strength in product(models or [None], strengths)
+        for name, strength in product(names, strengths)
     ]
     files = options.files
     check_page(page)

@@ -30,11 +30,14 @@ class Job:
     paths: Mapping[Step, Path]  # of their weights; none where nothing is to be computed
 
 
-def restore_files(options: Options) -> int:
-    """Carry out a task and return the exit code. Raises IrestoreError for what concerns the run as a whole."""
+def restore_files(options: Options, *, summary: bool = True) -> int:
+    """Carry out a task and return the exit code. Raises IrestoreError for what concerns the run as a whole.
+
+    `summary`: whether to tell at the end how it went; what failed is always told.
+    """
     job = prepare(options)
     if not options.files.dry_run:
-        return _run(options, job)
+        return _run(options, job, summary)
     show(job.plan, job.entries, options)
     report = Report(verbosity=options.messages.verbosity, progress=False)
     _report_plan(job, options, report)
@@ -118,7 +121,7 @@ def check_fits(entry: weights.Entry, task: str, scale: str | None) -> weights.En
     return entry
 
 
-def _run(options: Options, job: Job) -> int:
+def _run(options: Options, job: Job, summary: bool) -> int:
     """Report what the plan settled, restore the rest, and tell how it went."""
     messages = options.messages
     report = Report(
@@ -136,7 +139,7 @@ def _run(options: Options, job: Job) -> int:
         stop = error
     report.close()
     worked = stop is None or totals.done or isinstance(stop, KeyboardInterrupt)  # else the error says it all
-    if not messages.quiet and worked:
+    if summary and worked and not messages.quiet:
         report.say(f"irestore: {totals.summary()}")
         if stop is not None:
             report.say("irestore: stopped before the end; what is done is kept, the same command does the rest")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 import click
 from click.shell_completion import CompletionItem
 
-from irestore.cli.values import byte_size, device, shard, tile
+from irestore.cli.values import Text, byte_size, device, shard, tile
 from irestore.errors import UsageError, one_line
 from irestore.images import FORMATS, MAX_PIXELS, LoadOptions, SaveOptions, check_target
 from irestore.tasks import TASKS
@@ -45,13 +45,14 @@ def choice(*values: str, short: Sequence[str] = (), help: str) -> Any:
     return option(*short, help=help, default=values[0], type=click.Choice(values))
 
 
-def declared(section: type) -> list[click.Option]:
-    """The options of a section."""
+def declared(section: type, repeatable: Sequence[str] = ()) -> list[click.Option]:
+    """The options of a section, of which those named may be given several times."""
     made = []
     for each in fields(section):
         if each.metadata:
             long = each.metadata["long"] or f"--{each.name.replace('_', '-')}"
-            made.append(click.Option([each.name, *each.metadata["short"], long], **each.metadata["attributes"]))
+            more: dict[str, Any] = {"multiple": True} if each.name in repeatable else {}
+            made.append(click.Option([each.name, *each.metadata["short"], long], **each.metadata["attributes"], **more))
     return made
 
 
@@ -80,8 +81,8 @@ class Files:
     dry_run: bool = flag("-n", help="Only print what would be done, with sizes, memory and time.")
     fail_fast: bool = flag(help="Stop at the first picture that fails.")
     shard: "Shard" = option(type=shard, default="1/1", metavar="I/N",  # noqa: RUF009
-        help="Only part I of N, for many machines at once: each picture belongs to one part by its path below the "
-        "folder. Or slurm, k8s, aws, auto: as Slurm, Kubernetes or AWS Batch has set it.")
+        help="Only part I of N of the pictures, by their paths, for many machines at once; or slurm, k8s, aws, auto: as "
+        "that has set I and N.")
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -100,7 +101,7 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
 class Model:
     """Which network restores, and where its weights come from."""
 
-    model: str | None = option("-m", metavar="NAME", shell_complete=complete_model,
+    model: str | None = option("-m", metavar="NAME", type=Text(), shell_complete=complete_model,
         help="A model of `irestore models`, or hf:OWNER/REPO/FILE@REVISION.  [default: its first for the task, or "
         "the bundled one where there is no connection]")
     weights: str | None = option(metavar="FILE", help="Your own safetensors file, or an hf: reference.")

@@ -81,8 +81,7 @@ class Files:
     dry_run: bool = flag("-n", help="Only print what would be done, with sizes, memory and time.")
     fail_fast: bool = flag(help="Stop at the first picture that fails.")
     shard: "Shard" = option(type=shard, default="1/1", metavar="I/N",  # noqa: RUF009
-        help="Only part I of N of the pictures, by their paths, for many machines at once; or slurm, k8s, aws, auto: as "
-        "that has set I and N.")
+        help="Only part I of N, by the paths of pictures, for many machines at once; or slurm, k8s, aws, auto.")
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -246,3 +246,14 @@ def test_a_size_that_is_typed_beats_another_in_the_environment(here: Path, monke
     write_picture(here / "a.png", (12, 10))
     assert main(["sr", "--width", "15", "--weights", str(weights), "a.png"]) == 0
     assert size_of(here / "a_w15.png") == (18, 15)
+
+
+def test_a_jpeg_for_a_model_that_is_made_for_clean_sources_is_told_the_remedy(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_picture(here / "a.jpg")
+    write_picture(here / "b.png")
+    for more, said in (([], True), (["--first", "dejpeg"], False)):
+        assert main(["sr", "-m", "compact-x2", "-n", "a.jpg", "b.png", "-d", "cpu", *more]) == 0
+        told = "1 in JPEG, which compact-x2 is not made for; --first dejpeg mostly gives a better result"
+        assert (told in capsys.readouterr().err) == said

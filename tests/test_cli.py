@@ -114,6 +114,7 @@ def task(name: str) -> click.Command:
 SAMPLES = {"scale": "2", "config": "a=1", "manifest": "m.toml", "device": "cpu", "tile": "64", "max_memory": "1G"}
 SAMPLES |= {"model_dir": "."}
 SAMPLES |= {"threads": "2", "quality": "80", "lossless": "1", "max_pixels": "9", "strength": "0.5", "precision": "bf16"}
+SAMPLES |= {"width": "3840", "height": "2160", "fit": "3840x2160", "megapixels": "24"}
 SAMPLES |= {"format": "webp", "depth": "16", "metadata": "strip", "alpha": "drop", "frames": "all", "shard": "1/2"}
 
 
@@ -138,7 +139,7 @@ def test_an_option_on_the_command_line_beats_the_environment(monkeypatch: pytest
 
 @pytest.mark.parametrize("arguments", [["-x4"], ["-x", "4"], ["--scale", "4"], ["--scale=4"]])
 def test_the_scale_can_be_written_in_every_usual_way(arguments: list[str]) -> None:
-    assert task("sr").make_context("sr", [*arguments, "a.png"]).params["scale"] == "4"
+    assert task("sr").make_context("sr", [*arguments, "a.png"]).params["scale"] == 4
 
 
 @pytest.mark.parametrize(
@@ -210,7 +211,7 @@ def test_1_when_a_picture_fails_and_the_others_are_done(tmp_path: Path, weights:
         (["sr", "a.png", "--model-dir", "nowhere"], "nowhere"),
         (["sr", "a.png", "a.jpg", "-o", "b.png"], "b.png: is the name of one picture"),
         (["sr", "--nonsense", "a.png"], "--nonsense"),
-        (["sr", "-x5", "a.png"], "'5'"),
+        (["sr", "-x1", "a.png"], "irestore denoise"),
         (["sr", "-t", "0", "a.png"], "'0'"),
         (["sr", "--max-memory", "lots", "a.png"], "'lots'"),
         (["sr", "-d", "gpu", "a.png"], "'gpu'"),
@@ -249,9 +250,9 @@ def test_2_when_the_command_makes_no_sense(
 
 
 def test_2_by_the_installed_command(tmp_path: Path) -> None:
-    ran = irestore(tmp_path, "sr", "-x7", "a.png")
+    ran = irestore(tmp_path, "sr", "-x17", "a.png")
     assert (ran.code, ran.out) == (2, b"")
-    assert "'7' is not one of" in ran.err
+    assert "'17' is not how many times larger" in ran.err
 
 
 def test_3_when_the_model_cannot_be_had(tmp_path: Path, weights: Path) -> None:

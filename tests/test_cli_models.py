@@ -252,7 +252,7 @@ def test_the_wheel_holds_the_manifest_the_bundled_weights_and_the_marker_and_lis
         names = set(archive.namelist())
         archive.extractall(tmp_path / "site")
     bundled = {f"irestore/bundled/{entry.file}" for entry in read(builtin()) if entry.bundled}
-    assert {"irestore/weights.toml", "irestore/py.typed", *bundled} <= names
+    assert {"irestore/weights.toml", "irestore/py.typed", "irestore/page.html", *bundled} <= names
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); import irestore; from irestore.cli import main;"
     )

@@ -403,7 +403,6 @@ def test_one_s_own_weights_can_be_described_by_options(here: Path, weights: Path
     assert main(["sr", "--weights", "bare.safetensors", "a.png"]) == 2
     assert main(["sr", "--weights", "bare.safetensors", *described, "a.png"]) == 0
     assert size_of(here / "a_x2.png") == (24, 20)
-    assert main(["sr", "-x4", "--weights", "bare.safetensors", *described, "a.png"]) == 2
     assert main(["sr", "--weights", "bare.safetensors", *described, "--config", "rank=3", "a.png", "--overwrite"]) == 3
 
 
@@ -417,15 +416,17 @@ def test_a_reference_to_the_hub_is_taken_by_both_options(
     assert main(["sr", option, f"hf:someone/toys/toy.safetensors@{'0' * 40}", "a.png", "--offline"]) == 3
 
 
-def test_weights_for_another_task_or_scale_are_refused(
+def test_weights_for_another_task_or_an_unusual_scale_are_refused(
     here: Path, weights: Path, same_size: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_picture(here / "a.png")
     assert main(["sr", "--weights", str(same_size), "a.png"]) == 2
     assert "irestore denoise" in capsys.readouterr().err
-    assert main(["sr", "-x3", "--weights", str(weights), "a.png"]) == 2
-    assert "enlarges 2 times" in capsys.readouterr().err
     assert main(["dejpeg", "--weights", str(weights), "a.png"]) == 2
+    assert "irestore sr" in capsys.readouterr().err
+    large = write_weights(here / "x8.safetensors", upscale=8)
+    assert main(["sr", "--weights", str(large), "a.png"]) == 2
+    assert "enlarges 8 times" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("config", ["nofile.json", "[1]", "rank"])
@@ -527,12 +528,20 @@ def test_what_is_computed_side_by_side_follows_from_the_command_and_not_from_wha
     assert [options.side_by_side for options in seen] == [side_by_side]
 
 
-def test_a_model_that_is_named_says_the_scale(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_is_named_says_the_scale_and_is_used_as_often_as_another_one_needs(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_picture(here / "a.png", (7, 9))
     assert main(["sr", "-n", "-m", "compact-x2", "a.png", "-d", "cpu"]) == 0
     assert "18x14" in capsys.readouterr().out
-    assert main(["sr", "-n", "-x4", "-m", "compact-x2", "a.png"]) == 3
-    assert "'compact-x2' is for sr x2, not for sr x4" in capsys.readouterr().err
+    assert main(["sr", "-n", "-x4", "-m", "compact-x2", "a.png", "-d", "cpu"]) == 0
+    out, err = capsys.readouterr()
+    assert "36x28 (sr x2, sr x2)" in out
+    assert "1 larger than one network makes it, so by several: sr x2, sr x2" in err
+    assert main(["sr", "-n", "-x1.5", "-m", "compact-x2", "a.png", "-d", "cpu"]) == 0
+    out, err = capsys.readouterr()
+    assert "14x10 (sr x2, reduced)" in out
+    assert "by several" not in err
 
 
 def test_results_that_exist_and_nothing_at_all_are_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

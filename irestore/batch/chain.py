@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import prod, sqrt
 from typing import NamedTuple
 
 from irestore.tasks import TASKS
@@ -65,9 +65,7 @@ class Chain:
     @property
     def pixels(self) -> int:
         """Pixels that networks are given; those of the picture where there are none."""
-        return sum(height * width for _, height, width in stages(self.steps, *self.source)) or (
-            self.source[0] * self.source[1]
-        )
+        return sum(height * width for _, height, width in stages(self.steps, *self.source)) or prod(self.source)
 
     def reduced(self, height: int, width: int) -> tuple[int, int]:
         """The final size of a restored frame of that size; one that differs from the others stays in proportion."""

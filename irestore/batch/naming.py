@@ -21,7 +21,7 @@ WIDEST = 255  # no file name is longer
 class Seen(NamedTuple):
     """What names may depend on that is known only once the input is read."""
 
-    suffix: str  # used where the input's own says nothing: `.heic`, none at all, `.gif`, which may be an animation
+    suffix: str  # where the input's own does not tell: `.heic`, `.bmp`, none at all, `.gif`, which may be an animation
     model: str
 
 

@@ -190,4 +190,4 @@ class Restorer:
         if self._alpha == "resize":
             scale = loaded.network.scale
             return images.resize_alpha(picture.alpha, picture.height * scale, picture.width * scale)
-        return loaded([picture.alpha[..., None].repeat(3, axis=2)])[0].mean(axis=2)
+        return one_channel(loaded([picture.alpha[..., None].repeat(3, axis=2)])[0])

@@ -20,6 +20,7 @@ from irestore.tasks import TASKS
 # Every command that is no task: what it does; irestore.cli has a module of its name, and that a function of its name.
 OTHERS = {
     "models": "List, download, verify and remove models.",
+    "compare": "Show pictures under a slider, on a page of one file, or on a contact sheet.",
     "eval": "Measure a model: PSNR and SSIM on a folder of clean pictures.",
     "doctor": "Check this machine: versions, devices, memory, Hub, exactness.",
     "completion": "Print the completion script of a shell.",

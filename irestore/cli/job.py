@@ -16,7 +16,7 @@ from irestore.batch.report import Report
 from irestore.cli.choice import candidates, explain, obtain
 from irestore.cli.dryrun import show
 from irestore.cli.options import DEFAULT_SCALE, Model, Options
-from irestore.cli.tell import circumstances, hint, report_settled
+from irestore.cli.tell import circumstances, hint, report_plan
 from irestore.errors import IrestoreError, UsageError
 from irestore.tasks import TASKS
 from irestore.weights.paths import sha256
@@ -32,15 +32,18 @@ class Job:
     paths: Mapping[Step, Path]  # of their weights; none where nothing is to be computed
 
 
-def restore_files(options: Options) -> int:
-    """Carry out a task and return the exit code. Raises IrestoreError for what concerns the run as a whole."""
+def restore_files(options: Options, *, summary: bool = True) -> int:
+    """Carry out a task and return the exit code. Raises IrestoreError for what concerns the run as a whole.
+
+    `summary`: whether to tell at the end how it went; what failed is always told.
+    """
     job = prepare(options)
     if not options.files.dry_run:
-        return _run(options, job)
+        return _run(options, job, summary)
     show(job.plan, job.entries, options)
     records = sys.stdout if options.messages.json else None
     report = Report(verbosity=options.messages.verbosity, records=records, progress=False)
-    report_settled(job.plan, options, report)
+    report_plan(job.plan, job.tasks, job.entries, options, report)
     return report.totals.exit_code
 
 
@@ -82,8 +85,8 @@ def prepare(options: Options) -> Job:
     names = {step: each.entry.name for step, each in obtained.items()}
     if not names.items() <= request.models.items():  # others had to take their place
         planned = plan(replace(request, models={**request.models, **names}), found, dry=files.dry_run)
-    entries, paths = ({step: each[part] for step, each in obtained.items()} for part in (0, 1))
-    return Job(planned, request.tasks, entries, paths)
+    entries = {step: each.entry for step, each in obtained.items()}
+    return Job(planned, request.tasks, entries, {step: each.path for step, each in obtained.items()})
 
 
 def _candidates(options: Options) -> dict[Step, tuple[weights.Entry, ...]]:
@@ -101,7 +104,7 @@ def _candidates(options: Options) -> dict[Step, tuple[weights.Entry, ...]]:
             raise UsageError(
                 f"--first {first}: enlarges, so it comes last: irestore {step.task} --first {options.task}"
             )
-        other = replace(model, model=named and named.name, weights=None, architecture=None, config=())
+        other = replace(model, model=named.name if named else None, weights=None, architecture=None, config=())
         wanted[step] = candidates(other, computing, step.task, None)
     if TASKS[options.task].enlarges and not _is_named(model):
         each = {scale: candidates(model, computing, options.task, str(scale)) for scale in (2, 3, 4)}
@@ -127,7 +130,7 @@ def check_fits(entry: weights.Entry, task: str, scale: str | None) -> weights.En
     return entry
 
 
-def _run(options: Options, job: Job) -> int:
+def _run(options: Options, job: Job, summary: bool) -> int:
     """Report what the plan settled, restore the rest, and tell how it went."""
     messages = options.messages
     report = Report(
@@ -137,7 +140,7 @@ def _run(options: Options, job: Job) -> int:
         records=sys.stdout if messages.json else None,
         progress=not messages.no_progress,
     )
-    report_settled(job.plan, options, report)
+    report_plan(job.plan, job.tasks, job.entries, options, report)
     totals, stop = report.totals, None
     try:
         if job.plan.items and not (options.files.fail_fast and totals.failed):
@@ -146,7 +149,7 @@ def _run(options: Options, job: Job) -> int:
         stop = error
     report.close()
     worked = stop is None or totals.done or isinstance(stop, KeyboardInterrupt)  # else the error says it all
-    if not messages.quiet and worked:
+    if summary and worked and not messages.quiet:
         if stop is not None:
             report.say("irestore: stopped before the end; what is done is kept, the same command does the rest")
         for line in report.summary():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 import click
 from click.shell_completion import CompletionItem
 
-from irestore.cli.values import byte_size, device, shard, tile
+from irestore.cli.values import Text, byte_size, device, shard, tile
 from irestore.images import FORMATS, MAX_PIXELS, LoadOptions, SaveOptions, check_target
 
 if TYPE_CHECKING:
@@ -40,13 +40,14 @@ def choice(*values: str, short: Sequence[str] = (), help: str) -> Any:
     return option(*short, help=help, default=values[0], type=click.Choice(values))
 
 
-def declared(section: type) -> list[click.Option]:
-    """The options of a section."""
+def declared(section: type, repeatable: Sequence[str] = ()) -> list[click.Option]:
+    """The options of a section, of which those named may be given several times."""
     made = []
     for each in fields(section):
         if each.metadata:
             long = each.metadata["long"] or f"--{each.name.replace('_', '-')}"
-            made.append(click.Option([each.name, *each.metadata["short"], long], **each.metadata["attributes"]))
+            more: dict[str, Any] = {"multiple": True} if each.name in repeatable else {}
+            made.append(click.Option([each.name, *each.metadata["short"], long], **each.metadata["attributes"], **more))
     return made
 
 
@@ -75,10 +76,8 @@ class Files:
     include_restored: bool = flag(help="Also take pictures that irestore made with the same task.")
     dry_run: bool = flag("-n", help="Only print what would be done, with sizes, memory and time.")
     fail_fast: bool = flag(help="Stop at the first picture that fails.")
-    shard: "Shard" = option(type=shard, default="1/1", metavar="I/N|slurm|k8s|aws|auto",  # noqa: RUF009
-        help="Only part I of N (I from 1 to N), for many machines at once: each picture belongs to one part by its "
-        "path below the folder. Or take I and N from what Slurm, Kubernetes or AWS Batch has set; auto: whichever "
-        "of them has. Clashes of names are looked for within a part only.")
+    shard: "Shard" = option(type=shard, default="1/1", metavar="I/N",  # noqa: RUF009
+        help="Only part I of N, by the paths of pictures, for many machines at once; or slurm, k8s, aws, auto.")
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -95,7 +94,7 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
 class Model:
     """Which network restores, and where its weights come from."""
 
-    model: str | None = option("-m", metavar="NAME", shell_complete=complete_model,
+    model: str | None = option("-m", metavar="NAME", type=Text(), shell_complete=complete_model,
         help="best, fast (the smallest), a model of `irestore models`, your own FILE.safetensors, or "
         "hf:OWNER/REPO/FILE@REVISION.  [default: best; on a CPU, or without a connection, the bundled one]")
     weights: str | None = option(metavar="FILE", help="The same as -m for a file of any name.")
@@ -214,7 +213,7 @@ class Options:
 
     task: str
     first: tuple[str, ...]  # tasks, or models for them, that come before
-    size: "Size | None"  # None: what the model is made for
+    size: "Size | None"  # None: as the model has it
     strength: float
     files: Files
     model: Model

@@ -1,6 +1,7 @@
 """The command of a task, as `irestore.tasks` has it: `irestore sr`, `irestore denoise`, ..."""
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,7 +16,8 @@ from irestore.tasks import TASKS
 STRENGTH = click.Option(
     ["--strength"],
     type=share,
-    default="1.0",
+    default=["1.0"],
+    multiple=True,
     show_default=True,
     metavar="0-1",
     help="How much of the restoration to take: 0 is the input, 1 all of it.",
@@ -24,7 +26,14 @@ FIRST = click.Option(
     ["--first"],
     multiple=True,
     metavar="TASK|MODEL",
-    help="A task that keeps the size, done before. Repeatable.",
+    shell_complete=lambda *typed: [name for name in TASKS if not TASKS[name].enlarges and name.startswith(typed[2])],
+    help="Another task to do before, without a file between: dejpeg, or a model for it. Repeatable.",
+)
+PREVIEW = click.Option(
+    ["--preview"],
+    type=click.Path(path_type=Path),
+    metavar="PAGE.html",
+    help="Write no results but a page that shows those of the first 4 pictures; repeat -m or --strength to compare.",
 )
 
 
@@ -46,13 +55,14 @@ class TaskCommand(click.Command):
     """A command whose `--help` shows its options in sections."""
 
     def __init__(self, task: str) -> None:
-        self.sections = {section.__name__: declared(section) for section in SECTIONS}
+        self.sections = {section.__name__: declared(section, ["model"]) for section in SECTIONS}
+        self.sections["Files"].append(PREVIEW)
+        self.sections["Model"].insert(0, FIRST)
         if TASKS[task].enlarges:
             files, *others = self.sections.items()
             self.sections = dict([files, ("Size", declared(Sizes)), *others])
         else:
             self.sections["Computing"].insert(0, STRENGTH)
-        self.sections["Model"].insert(0, FIRST)
         inputs = click.Argument(["inputs"], nargs=-1, metavar="INPUT...", type=click.Path(), required=False)
         params = [inputs, *(option for options in self.sections.values() for option in options)]
         settings = {"auto_envvar_prefix": "IRESTORE"}
@@ -68,14 +78,30 @@ class TaskCommand(click.Command):
 
 
 @click.pass_context
-def restore(ctx: click.Context, /, first: tuple[str, ...], strength: float = 1.0, **values: Any) -> None:
+def restore(
+    ctx: click.Context,
+    /,
+    first: tuple[str, ...],
+    model: tuple[str, ...],
+    strength: tuple[float, ...] = (1.0,),
+    preview: Path | None = None,
+    **values: Any,
+) -> None:
     """What each of the commands does."""
-    from irestore.cli.job import restore_files
-
+    if preview is None and max(len(model), len(strength)) > 1:
+        raise UsageError("-m and --strength are given once; several are compared by --preview page.html")
     task = ctx.command.name or ""
     size = _size(ctx, values) if TASKS[task].enlarges else Size(factor=1)
+    values["model"] = model[0] if model else None
     sections: list[Any] = [build(section, values) for section in SECTIONS]
-    ctx.exit(restore_files(Options(task, first, size, strength, *sections)))
+    options = Options(task, first, size, strength[0], *sections)
+    if preview is not None:
+        from irestore.cli.preview import show_on_page
+
+        ctx.exit(show_on_page(options, model, strength, preview))
+    from irestore.cli.job import restore_files
+
+    ctx.exit(restore_files(options))
 
 
 def _size(ctx: click.Context, values: dict[str, Any]) -> Size | None:

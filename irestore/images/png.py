@@ -13,6 +13,7 @@ import numpy as np
 from PIL import ImageFile
 
 from irestore.errors import ReadError
+from irestore.images.formats import ZLIB_LEVEL
 from irestore.images.samples import Decoded, Samples, keyed
 
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type -> samples a pixel
@@ -22,7 +23,6 @@ _COLOUR, _COLOUR_BYTES = (b"cICP", b"gAMA", b"cHRM", b"sRGB"), 32
 _CARRIED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"iCCP", b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"pHYs"}
 _NEEDLESS = {b"acTL", b"fcTL", b"fdAT", b"tIME", b"bKGD", b"hIST", b"sBIT", b"oFFs", b"vpAg", b"caNv", b"orNT"}
 _BAND_BYTES, _ROWS = 2**22, 64  # unpacked at once; filtered at once
-_LEVEL = 6  # zlib's
 _MOST_INFLATED = 1032  # bytes from one, at most
 
 
@@ -123,9 +123,9 @@ def write(samples: Samples, stream: BinaryIO, like: BinaryIO) -> None:
     for name, length in _chunks(like):
         if name not in (b"IHDR", b"IDAT", b"IEND"):
             _chunk(stream, name, like.read(length))
-    pack, above = zlib.compressobj(_LEVEL, strategy=zlib.Z_FILTERED), np.zeros((1, samples[0].nbytes), np.uint8)
+    pack, above = zlib.compressobj(ZLIB_LEVEL, strategy=zlib.Z_FILTERED), np.zeros((1, samples[0].nbytes), np.uint8)
     for top in range(0, height, _ROWS):  # each row less the one above it: filter 2 (PNG standard, 9.2)
-        rows = samples[top : top + _ROWS].astype(">u2").view(np.uint8).reshape(-1, above.size)
+        rows = samples[top : top + _ROWS].astype(">u2", order="C").view(np.uint8).reshape(-1, above.size)
         filtered = np.pad(np.diff(rows, axis=0, prepend=above), ((0, 0), (1, 0)), constant_values=2)
         above = rows[-1:]
         if packed := pack.compress(filtered.tobytes()):

@@ -13,12 +13,12 @@ import numpy as np
 
 from irestore.errors import WriteError
 from irestore.images.exif import BELOW, EMPTY, ORIENTATION, ratio
+from irestore.images.formats import ZLIB_LEVEL
 from irestore.images.picture import Metadata
 from irestore.images.samples import Raster, Samples
 from irestore.images.tags import LONG, RATIONAL, SHORT, UNDEFINED, Block, Tags, packed
 
 _STRIP_BYTES = 2**20  # before compression
-_LEVEL = 6  # zlib's
 _DEFLATE, _DIFFERENCES, _INCH, _ALPHA, _MULTIPAGE = 8, 2, 2, 2, 2
 _BYTE = 1
 _STRUCTURE = {254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 338, 339}
@@ -67,7 +67,7 @@ def _pixels(samples: Samples, stream: BinaryIO, order: str) -> Tags:
     for top in range(0, height, rows):
         strip = samples[top : top + rows]
         differences = np.diff(strip, axis=1, prepend=strip.dtype.type(0))
-        deflated = zlib.compress(differences.astype(f"{order}u{samples.itemsize}").tobytes(), _LEVEL)
+        deflated = zlib.compress(differences.astype(f"{order}u{samples.itemsize}").tobytes(), ZLIB_LEVEL)
         offsets.append(_even(stream))
         sizes.append(len(deflated))
         stream.write(deflated)

@@ -33,7 +33,7 @@ def save_frames(
     TIFF keeps one page in memory at a time, the other formats all frames at 8 bits a sample.
     """
     name = target_format(path, options)
-    with _whole(Path(path), options.overwrite) as stream:
+    with whole_file(Path(path), options.overwrite) as stream:
         return encode_frames(pictures, stream, name, options)
 
 
@@ -51,7 +51,7 @@ def encode(picture: Picture, name: str, options: SaveOptions = SAVE, notes: list
 
 
 @contextlib.contextmanager
-def _whole(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
+def whole_file(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
     """A stream whose content becomes the file `path` at the end, in one step; after any exception, nothing changed.
 
     Raises WriteError. A link is replaced itself, not the file that it names; an existing file's permissions are kept.

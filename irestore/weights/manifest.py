@@ -29,6 +29,7 @@ class Entry:
 
     name: str
     description: str = ""
+    clean_sources: bool = False  # not made for JPEG artefacts, noise or blur
     task: str = ""  # one of TASKS; "" like the next ones only for a file that says it itself (see `own.describe`)
     scale: int = 0  # 1 where the size stays
     repo: str | None = None  # owner/name on the Hub
@@ -64,7 +65,8 @@ class Entry:
 
 # What each key of a `[[model]]` table must look like.
 TYPES: dict[str, type] = {
-    "scale": int, "size_bytes": int, "parameters": int, "cpu_seconds": float, "bundled": bool, "config": dict,
+    "scale": int, "size_bytes": int, "parameters": int, "cpu_seconds": float, "bundled": bool, "clean_sources": bool,
+    "config": dict,
 }  # fmt: skip
 PATTERNS = {
     "name": (NAME, NAME_RULE),

@@ -248,6 +248,39 @@ def test_a_size_that_is_typed_beats_another_in_the_environment(here: Path, monke
     assert size_of(here / "a_w15.png") == (18, 15)
 
 
+@pytest.mark.parametrize(
+    ("factor", "steps"),
+    [
+        (2, [Step("sr", 2, lossy=True)]),
+        (3, [Step("sr", 4, lossy=True)]),  # and then reduced
+        (8, [Step("sr", 4, lossy=True), Step("sr", 2)]),  # what one has restored is not lossy any more
+    ],
+)
+def test_a_lossy_picture_gets_a_network_for_lossy_ones_where_there_is_one(factor: int, steps: list[Step]) -> None:
+    known = [*KNOWN, Step("sr", 2, lossy=True), Step("sr", 4, lossy=True)]
+    assert list(chain_of(["sr"], known, Size(factor=factor), 10, 20, lossy=True).steps) == steps
+    plain = chain_of(["sr"], known, Size(factor=factor), 10, 20).steps
+    assert not any(step.lossy for step in plain)
+    assert chain_of(["sr"], KNOWN, Size(factor=factor), 10, 20, lossy=True).steps == plain
+    first, *rest = chain_of(["dejpeg", "sr"], known, Size(factor=factor), 10, 20, lossy=True).steps
+    assert (first, *rest) == (Step("dejpeg", 1), *plain)
+
+
+def test_lossy_pictures_are_enlarged_by_the_photo_model_and_others_by_the_clean_one(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.jpg", "b.png"):
+        write_picture(here / name)
+    assert main(["sr", "-x3", "-n", "--json", "-d", "cpu", "a.jpg", "b.png"]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["model"] for record in records] == ["compact-x4-photo", "compact-x3"]
+    assert main(["sr", "-x4", "-v", "-d", "cpu", "a.jpg", "b.png"]) == 0
+    assert "for pictures compressed with loss, unless -m names a model" in capsys.readouterr().err
+    for model in ("compact-x4", "fast"):
+        assert main(["sr", "-x4", "-n", "--json", "-d", "cpu", "-m", model, "a.jpg"]) == 0
+        assert json.loads(capsys.readouterr().out)["model"] == "compact-x4"
+
+
 def test_a_jpeg_for_a_model_that_is_made_for_clean_sources_is_told_the_remedy(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -255,5 +288,5 @@ def test_a_jpeg_for_a_model_that_is_made_for_clean_sources_is_told_the_remedy(
     write_picture(here / "b.png")
     for more, said in (([], True), (["--first", "dejpeg"], False)):
         assert main(["sr", "-m", "compact-x2", "-n", "a.jpg", "b.png", "-d", "cpu", *more]) == 0
-        told = "1 in JPEG, which compact-x2 is not made for; --first dejpeg mostly gives a better result"
+        told = "1 compressed with loss, which compact-x2 is not made for; --first dejpeg mostly gives a better result"
         assert (told in capsys.readouterr().err) == said

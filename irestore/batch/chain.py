@@ -11,10 +11,11 @@ MOST = 16  # times larger: of more, hardly anything would come from the picture
 
 
 class Step(NamedTuple):
-    """What one network does; `scale` is 1 where the size stays."""
+    """What one network does; `scale` is 1 where the size stays. `lossy`: to pictures that were compressed with loss."""
 
     task: str
     scale: int
+    lossy: bool = False
 
     def __str__(self) -> str:
         """As people say it: `dejpeg`, `sr x4`."""
@@ -77,20 +78,25 @@ class Chain:
         return ", ".join([*map(str, self.steps), *(["reduced"] if self.size != self.restored else [])])
 
 
-def chain_of(tasks: Sequence[str], known: Collection[Step], size: Size, height: int, width: int) -> Chain:
+def chain_of(
+    tasks: Sequence[str], known: Collection[Step], size: Size, height: int, width: int, *, lossy: bool = False
+) -> Chain:
     """The chain of these tasks for a picture of height x width, of steps that are known.
 
     To enlarge, it takes the network of the smallest scale that reaches the size wanted; where none does, that of the
-    largest scale, and goes on from its result. A picture that is that large already is only reduced.
+    largest scale, and goes on from its result. A picture that is that large already is only reduced. A `lossy` picture
+    is first given to a network for such ones, where there is any.
     """
     factor, reached, steps = size.factor_of(height, width), 1, list[Step]()
     for task in tasks:
         if not TASKS[task].enlarges:
             steps.append(Step(task, 1))
             continue
-        scales = sorted(step.scale for step in known if step.task == task)
         while reached < factor:
-            steps.append(Step(task, next((each for each in scales if reached * each >= factor), scales[-1])))
-            reached *= steps[-1].scale
+            damaged = lossy and not steps and any(step.lossy for step in known)
+            scales = sorted(step.scale for step in known if (step.task, step.lossy) == (task, damaged))
+            scale = next((each for each in scales if reached * each >= factor), scales[-1])
+            steps.append(Step(task, scale, damaged))
+            reached *= scale
     restored, result = (height * reached, width * reached), (round(height * factor), round(width * factor))
     return Chain(tuple(steps), (height, width), restored, (max(1, result[0]), max(1, result[1])))

@@ -122,7 +122,7 @@ def _planned(request: Request, naming: Naming, found: Input | Refused) -> Item |
         return Outcome("skipped", path, None, MADE_BEFORE)
     frames = info.frames if request.load.frames == "all" else 1
     default = images.default_format(info.format, frames)
-    chain = chain_of(request.tasks, request.models, request.size, info.height, info.width)
+    chain = chain_of(request.tasks, request.models, request.size, info.height, info.width, lossy=info.lossy)
     model = "+".join(request.models[step] for step in chain.steps)
     if target is None:
         target = naming.target(path, found.below, Seen(images.FORMATS[default].suffixes[0], model))

@@ -107,8 +107,14 @@ def _candidates(options: Options) -> dict[Step, tuple[weights.Entry, ...]]:
         other = replace(model, model=named.name if named else None, weights=None, architecture=None, config=())
         wanted[step] = candidates(other, computing, step.task, None)
     if TASKS[options.task].enlarges and not _is_named(model):
-        each = {scale: candidates(model, computing, options.task, str(scale)) for scale in (2, 3, 4)}
-        return wanted | {Step(options.task, scale): found for scale, found in each.items()}
+        for scale in (2, 3, 4):
+            found = candidates(model, computing, options.task, str(scale))
+            own = tuple(entry for entry in found if entry.sources != "lossy") or found
+            wanted[Step(options.task, scale)] = own
+            lossy = tuple(entry for entry in found if entry not in own)
+            if lossy and own[0].bundled:
+                wanted[Step(options.task, scale, lossy=True)] = lossy
+        return wanted
     own = candidates(model, computing, options.task, None)
     if not own[0].scale:  # which only the file itself tells
         own = (obtain(model, own, quiet=options.messages.quiet).entry,)

@@ -43,11 +43,13 @@ def report_plan(
         for (source, format), count in Counter((item.info.format, item.format) for item in planned.items).items():
             if source != format:
                 report.note(f"{count} of format {source} will be {format}; -f chooses another format")
-    clean = {step for step, entry in entries.items() if entry.clean_sources}
-    jpegs = sum(item.info.format == "jpg" and not clean.isdisjoint(item.chain.steps) for item in planned.items)
+    clean = {step for step, entry in entries.items() if entry.sources == "clean"}
+    jpegs = sum(item.info.lossy and not clean.isdisjoint(item.chain.steps) for item in planned.items)
     if jpegs and "dejpeg" not in tasks:
         names = " or ".join(sorted(entries[step].name for step in clean))
-        report.note(f"{jpegs} in JPEG, which {names} is not made for; --first dejpeg mostly gives a better result")
+        report.note(
+            f"{jpegs} compressed with loss, which {names} is not made for; --first dejpeg mostly gives a better result"
+        )
     several = [item.chain for item in planned.items if sum(step.scale > 1 for step in item.chain.steps) > 1]
     if several:
         report.note(f"{len(several)} larger than one network makes it, so by several: {several[0]}")
@@ -77,6 +79,8 @@ def circumstances(plan: Plan, networks: "Mapping[Step, Network]", options: Optio
         precision = "fp32 (auto: the exact one)" if settings.precision == "auto" else settings.precision
         millions = sum(each.numel() for each in network.parameters()) / 1e6
         line = f"{network.name} ({millions:.1f} M parameters) on {device}; {precision}"
+        if step.lossy:
+            line += "; for pictures compressed with loss, unless -m names a model"
         if step in sizes:
             (height, width), plan_of = sizes[step], cost(network, *sizes[step], settings)
             tile = "no tiles" if plan_of.tile is None else "tiles of {1}x{0}".format(*plan_of.tile)

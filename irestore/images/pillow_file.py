@@ -24,6 +24,7 @@ _OPENED = (
     *("PCX", "DCX", "SGI", "QOI", "SUN", "PSD", "DDS", "XBM", "XPM", "HEIF", "JXL"),
 )
 _TGA_SUFFIXES = (".tga", ".icb", ".vda", ".vst")
+_LOSSY = {"JPEG", "MPO", "AVIF", "HEIF"}  # but for rare settings, which their headers do not tell
 _NAMES = {"MPO": "jpg"} | {row.pillow: name for name, row in FORMATS.items()}  # Pillow's -> ours
 _STARTS = {
     b"\x89PNG": "PNG",
@@ -93,6 +94,7 @@ class PillowFile:
             frames=frames,
             depth=16 if self._deep is not None or image.mode.startswith("I") else 8,
             has_alpha=image.has_transparency_data,
+            lossy=kind in _LOSSY or (kind == "WEBP" and not self._is_lossless_webp()),
             provenance=provenance_of_text(comment) if isinstance(comment, bytes) else provenance_of(exif_of(image)),
         )
         if kind == "PNG":
@@ -138,11 +140,14 @@ class PillowFile:
         if kind == "png":
             more["png_colour"] = png.colour_chunks(self._stream, self._notes)
         elif kind == "webp":  # by its first frame's data
-            found = re.search(rb"VP8[ L]", _header(self._stream))
-            more["lossless"] = found is not None and found[0] == b"VP8L"
+            more["lossless"] = self._is_lossless_webp()
         if count > 1:  # a GIF without a number of repeats plays once, an APNG or WebP for ever
             more |= {"duration": float(info.get("duration", 0)), "loop": int(info.get("loop", kind == "gif"))}
         return dataclasses.replace(read_metadata(self._image, self._turn != 1, self._notes), **more)
+
+    def _is_lossless_webp(self) -> bool:
+        found = re.search(rb"VP8[ L]", _header(self._stream))
+        return found is not None and found[0] == b"VP8L"
 
     def _decoded(self) -> Decoded:
         if self._deep is not None:

@@ -29,7 +29,7 @@ class Entry:
 
     name: str
     description: str = ""
-    clean_sources: bool = False  # not made for JPEG artefacts, noise or blur
+    sources: str = ""  # "clean": not made for JPEG artefacts, noise or blur; "lossy": made for them
     task: str = ""  # one of TASKS; "" like the next ones only for a file that says it itself (see `own.describe`)
     scale: int = 0  # 1 where the size stays
     repo: str | None = None  # owner/name on the Hub
@@ -65,21 +65,24 @@ class Entry:
 
 # What each key of a `[[model]]` table must look like.
 TYPES: dict[str, type] = {
-    "scale": int, "size_bytes": int, "parameters": int, "cpu_seconds": float, "bundled": bool, "clean_sources": bool,
+    "scale": int, "size_bytes": int, "parameters": int, "cpu_seconds": float, "bundled": bool,
     "config": dict,
 }  # fmt: skip
 PATTERNS = {
     "name": (NAME, NAME_RULE),
     "repo": (REPO, "owner/name"),
     "revision": (PINNED, "the 40 hex digits of a commit, not a branch or a tag, whose content can change"),
+    "sources": (re.compile("clean|lossy"), "clean or lossy"),
     "sha256": (SHA256, "the 64 hex digits that sha256sum prints"),
     "task": (re.compile("|".join(TASKS)), "one of " + ", ".join(TASKS)),
 }
 KEYS = [f.name for f in fields(Entry) if f.name != "folder"]
 CHOICES: dict[str, Callable[[Sequence[Entry]], Entry]] = {  # names for "whichever it is"
     "best": lambda fitting: fitting[0],
-    # ours before the user's own, as for the best
-    "fast": lambda fitting: min(fitting, key=lambda e: (e.folder is not None, e.about_bytes or sys.maxsize)),
+    # ours before the user's own, as for the best, and those for any picture before those for lossy ones
+    "fast": lambda fitting: min(
+        fitting, key=lambda e: (e.folder is not None, e.sources == "lossy", e.about_bytes or sys.maxsize)
+    ),
 }
 REQUIRED = ("name", "task", "scale", "architecture", "config", "file", "sha256", "licence")
 

@@ -217,3 +217,17 @@ def test_an_error_that_names_its_file_is_raised_as_it_is(tmp_path: Path):
         save_frames(frames(), target)
     assert caught.value.__cause__ is None
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "lossy"),
+    [
+        ("png", SaveOptions(), False),
+        ("tiff", SaveOptions(), False),
+        ("jpg", SaveOptions(), True),
+        ("webp", SaveOptions(lossless=False), True),
+        ("webp", SaveOptions(lossless=True), False),
+    ],
+)
+def test_a_header_tells_whether_pixels_were_compressed_with_loss(name: str, options: SaveOptions, lossy: bool) -> None:
+    assert probe(io.BytesIO(encode(picture(), name, options))).lossy == lossy

@@ -13,6 +13,8 @@ import json
 import math
 import os
 import sys
+import tomllib
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +28,7 @@ from irestore.batch.chain import Step
 from irestore.batch.restorer import Restorer
 from irestore.evaluate import Row, Trial, as_saved, couples, mean, measure, read
 from irestore.runner import Settings
+from irestore.tasks import TASKS
 
 CROP = 128  # pixels a side of what the sheets show
 CORNERS = {"astronaut": (48, 160), "chelsea": (48, 128), "coffee": (80, 240)}  # (top, left) of it, in scikit-image's
@@ -42,6 +45,7 @@ class Set:
     damaged: str | None = None
     sigma: float | None = None
     quality: int | None = None
+    phone: bool = False  # the damaged picture is damaged again, as by a small phone: see `as_by_a_phone`
     published: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -63,6 +67,9 @@ SETS = (
     _sr("Set14", 3, 29.43, 30.29, 30.54),
     _sr("Set5", 4, 30.71, 32.13, 32.44),
     _sr("Set14", 4, 27.59, 28.60, 28.77),
+    *(Set(title=f"Set14 x{scale}, as by a phone", task="sr", scale=scale, clean=f"Set14/HR_x{scale}",
+          damaged=f"Set14/LR_x{scale}", phone=True) for scale in (2, 4)),
+    Set(title="CBSD68_24, as by a phone", task="restore", clean="CBSD68_24", damaged="CBSD68_24", phone=True),
     Set(title="CBSD68_24, sigma 15", task="denoise", clean="CBSD68_24", sigma=15),
     Set(title="CBSD68_24, sigma 25", task="denoise", clean="CBSD68_24", sigma=25,
         published={"CBM3D*": 30.71, "SwinIR*": 31.78}),
@@ -76,14 +83,15 @@ SETS = (
     Set(title="REDS, 320x180", task="deblur", clean="REDS_320x180_20/sharp", damaged="REDS_320x180_20/blur"),
     Set(title="Rain100H, 20 pictures", task="derain", clean="Rain100H_20/clean", damaged="Rain100H_20/rainy"),
     *(Set(title="Set14 as it is (harm)", task=task, clean="Set14/HR_x2", damaged="Set14/HR_x2")
-      for task in ("denoise", "dejpeg", "deblur", "derain")),
+      for task in TASKS if not TASKS[task].enlarges),
 )  # fmt: skip
 
 NOTES = """
 PSNR in dB and SSIM, means over the pictures, as `irestore eval` computes them: sr, derain and colour JPEG on Y of
 BT.601 (sr without a border of as many pixels as the scale), denoise and deblur on RGB, grey pictures as they are.
 "before" is bicubic enlargement (MATLAB's) for sr, else the damaged picture in 8 bits. In the rows "as it is (harm)"
-nothing is wrong with the picture, and "after" tells how far the model moves it.
+nothing is wrong with the picture, and "after" tells how far the model moves it. "As by a phone": the small picture is
+blurred by a disc of 1 pixel, gets Gaussian noise of sigma 5, and is stored as JPEG of quality 60 with halved chroma.
 
 Published figures, PSNR: sr from the papers on FSRCNN (ECCV 2016), CARN (ECCV 2018) and SwinIR (ICCVW 2021); noise and
 JPEG from the paper on SwinIR. Those marked * are for all 68 pictures of CBSD68, of which CBSD68_24 is a part, so they
@@ -126,8 +134,27 @@ def results(entry: weights.Entry, bench: Path, limit: int | None) -> Iterator[Re
             continue
         trial, damaged = each.trial, bench / each.damaged if each.damaged else None
         found = couples(trial, bench / each.clean, damaged)[:limit]
-        rows = [measure(trial, read(trial, *couple), restorer) for couple in found]
+        cases = (read(trial, *couple) for couple in found)
+        cases = (
+            (case._replace(damaged=as_by_a_phone(case.damaged, case.name)) for case in cases) if each.phone else cases
+        )
+        rows = [measure(trial, case, restorer) for case in cases]
         yield Result(entry.name, parameters, each.title, len(rows), mean(rows), each.published)
+
+
+def as_by_a_phone(picture: images.Picture, name: str) -> images.Picture:
+    """The picture slightly blurred, noisy and compressed; the same for the same name."""
+    from training.degrade import Blur, Jpeg, Noise
+
+    random = np.random.default_rng(zlib.crc32(name.encode()))
+    pixels = np.pad(as_saved(picture), ((16, 16), (16, 16), (0, 0)), mode="reflect")
+    for damage in (
+        Blur(motion=0, radius=(1, 1), linear=0, sigma=(0, 0), compressed=0, clean=0),
+        Noise(sigma=(5, 5), rounded=1, camera=0, clean=0),
+    ):
+        pixels = degrade.to_bytes(damage(pixels, random))
+    pixels = Jpeg(quality=(60, 60), double=0, shifted=0, full_chroma=0, clean=0)(pixels[16:-16, 16:-16], random)
+    return _picture(pixels)
 
 
 def table(found: list[Result]) -> str:
@@ -144,6 +171,18 @@ def table(found: list[Result]) -> str:
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     sizes = ", ".join(f"`{name}` {count:,}" for name, count in {each.model: each.parameters for each in found}.items())
     return "\n".join([head, *lines]) + f"\n\nParameters: {sizes}.\n"
+
+
+def tell(manifest: Path, entry: weights.Entry, found: list[Result]) -> None:
+    """Writes the figure that stands for a model into its table: of the first set that others are measured on too, or,
+    for a model for lossy pictures, of the first of its own."""
+    from training.export import put
+
+    row = next((each for each in found if bool(each.published) != (entry.sources == "lossy")), found[0])
+    before, after = row.mean.baseline.psnr, row.mean.restored.psnr
+    tables = tomllib.loads(manifest.read_text(encoding="utf-8"))["model"]
+    own = next(table for table in tables if table["name"] == entry.name)
+    put(own | {"quality": f"{row.title}: {after:.2f} dB ({after - before:+.2f})"}, manifest)
 
 
 def as_json(result: Result) -> dict[str, object]:
@@ -173,9 +212,12 @@ def sheet(entry: weights.Entry) -> NDArray[np.uint8]:
         truth = degrade.cut_to_multiple(getattr(data, name)(), entry.scale)
         if entry.task == "sr":
             damaged = degrade.shrink(truth, entry.scale)
+            damaged = as_saved(as_by_a_phone(_picture(damaged), name)) if entry.sources == "lossy" else damaged
             before = degrade.enlarge(damaged, entry.scale)
-        else:
+        elif entry.task in damages:
             damaged = before = degrade.to_bytes(damages[entry.task](truth, np.random.default_rng(number)))
+        else:
+            damaged = before = as_saved(as_by_a_phone(_picture(truth), name))
         after = as_saved(restorer([_picture(damaged)], lambda share: None)[0])
         rows.append(np.concatenate([_crop(image, *corner) for image in (before, after, truth)], axis=1))
     return np.concatenate(rows)
@@ -205,6 +247,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--weights", type=Path, action="append", default=[], help="measure this file; may be repeated")
     parser.add_argument("--limit", type=int, help="only the first pictures of each set")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--manifest", type=Path, help="write each model's first figure into this file")
     options = parser.parse_args(arguments)
     found: list[Result] = []
     text = ""
@@ -213,6 +256,8 @@ def main(arguments: list[str] | None = None) -> None:
             found.append(each)
             before, after = each.mean.baseline.psnr, each.mean.restored.psnr
             print(f"{each.model:16} {each.title:32} {before:7.3f} -> {after:7.3f}", flush=True)
+        if options.manifest:
+            tell(options.manifest, entry, [each for each in found if each.model == entry.name])
         if options.sheets:
             path = options.sheets / f"{entry.name}.png"
             write_sheet(path, sheet(entry))

@@ -20,6 +20,10 @@ TASKS = {
         enlarges=True,
         on_luma=True,
     ),
+    "restore": Task(
+        summary="Clean pictures of noise, JPEG artefacts and slight blur together, whatever they have.",
+        does="removes noise, JPEG artefacts and slight blur of unknown strength",
+    ),
     "denoise": Task(summary="Remove noise.", does="removes noise", damage="sigma"),
     "dejpeg": Task(summary="Remove JPEG artefacts.", does="removes JPEG artefacts", on_luma=True, damage="quality"),
     "deblur": Task(summary="Remove motion blur and defocus.", does="removes motion blur and defocus"),

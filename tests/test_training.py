@@ -417,7 +417,7 @@ def test_a_queue_trains_in_order_exports_and_goes_on_where_it_stopped(tmp_path: 
     assert bundled is not None
     assert bundled.name == "compact-x4.safetensors"
     assert bundled.exists()
-    with pytest.raises(ValueError, match="init = 'nowhere': there is neither"):
+    with pytest.raises(ValueError, match="init = 'nowhere': there is no .*train that config first"):
         run(tmp_path / "third.toml", photos, tmp_path / "runs/third")
 
 
@@ -463,7 +463,10 @@ def test_every_config_is_whole(path: Path):
     for key in ("size", "valid_size"):
         assert config["data"][key] % model.window == 0
     assert learning.Schedule(config["train"]).steps > 0
-    assert config["release"].keys() == {"name", "description", "licence", "training_data"}
+    if "release" in config:
+        assert config["release"].keys() - {"precision", "sources"} == {"name", "description", "licence", "training_data"}
+    else:
+        assert any(f'init = "{path.stem}"' in other.read_text() for other in CONFIGS)
 
 
 def test_there_is_a_config_for_every_task_and_scale():

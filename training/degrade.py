@@ -110,9 +110,8 @@ class Mixture:
 
     @property
     def margin(self) -> int:
-        """What those in turn spoil together."""
-        margins = {name: damage.margin for name, damage in self.damages.items()}
-        return max(*margins.values(), sum(margins.get(name, 0) for name in IN_TURN) if self.several else 0)
+        """The largest one: what those in turn spoil beyond it is faint."""
+        return max(damage.margin for damage in self.damages.values())
 
     def __call__(self, image: Pixels, random: np.random.Generator) -> Damaged:
         """The damaged picture."""

@@ -30,6 +30,7 @@ PRECISIONS: dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]] = {
     "fp32": dict,
     "int8": packed,
 }
+MEASURED = ("quality", "cpu_seconds")  # keys of an entry
 SAID = ("architecture", "config", "task", "scale")  # by the run's file, and kept
 
 
@@ -54,6 +55,7 @@ def export(run: Path, out: Path, precision: str, release: dict[str, Any]) -> dic
         "task": said["task"],
         "scale": said["scale"],
         "description": release["description"],
+        **({"sources": release["sources"]} if "sources" in release else {}),
         "bundled": True,
         "file": out.name,
         "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
@@ -83,10 +85,14 @@ def rounding(run: Path, out: Path) -> float:
 
 
 def put(entry: dict[str, Any], manifest: Path) -> None:
-    """Writes the entry into a manifest, in the place of the one of its name, else at the end."""
+    """Writes the entry into a manifest, in the place of the one of its name, else at the end.
+
+    What was measured of that one stays, until it is measured again.
+    """
     tables = re.split(r"(?m)^(?=\[\[model\]\]$)", manifest.read_text(encoding="utf-8"))
     own = [i for i, table in enumerate(tables) if re.search(rf'(?m)^name = "{re.escape(entry["name"])}"$', table)]
-    text = as_toml(entry) + "\n"
+    before = tomllib.loads(tables[own[0]])["model"][0] if own else {}
+    text = as_toml({key: before[key] for key in MEASURED if key in before} | entry) + "\n"
     if own:
         tables[own[0]] = text + ("\n" if own[0] < len(tables) - 1 else "")
     else:

@@ -58,8 +58,9 @@ def main(arguments: list[str] | None = None) -> None:
         if not ended(run):
             command = [sys.executable, "-m", "training.train", str(config), "--data", str(options.data)]
             subprocess.run([*command, "--out", str(run), *more], check=True)
-        name = tomllib.loads(config.read_text(encoding="utf-8"))["release"]["name"]
-        release(run, name, None if options.release else options.runs / "exported")
+        said = tomllib.loads(config.read_text(encoding="utf-8"))
+        if "release" in said:  # else others begin from it
+            release(run, said["release"]["name"], None if options.release else options.runs / "exported")
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def put(entry: dict[str, Any], manifest: Path) -> None:
     tables = re.split(r"(?m)^(?=\[\[model\]\]$)", manifest.read_text(encoding="utf-8"))
     own = [i for i, table in enumerate(tables) if re.search(rf'(?m)^name = "{re.escape(entry["name"])}"$', table)]
     before = tomllib.loads(tables[own[0]])["model"][0] if own else {}
-    text = as_toml({key: before[key] for key in MEASURED if key in before} | entry) + "\n"
+    text = as_toml(entry | {key: before[key] for key in MEASURED if key in before and key not in entry}) + "\n"
     if own:
         tables[own[0]] = text + ("\n" if own[0] < len(tables) - 1 else "")
     else:

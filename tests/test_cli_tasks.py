@@ -213,20 +213,22 @@ def test_results_of_another_model_are_kept_and_told_or_made_again(
     shutil.copy(weights, other)
     for name in ("a.png", "b.png", "c.png"):
         write_picture(here / name)
-    command = ["sr", "-o", "out/", "a.png", "b.png", "c.png"]
+    command = ["sr", "-o", "out/", "a.png", "b.png", "c.png", "d.png"]
     assert main([*command[:4], "-m", str(other)]) == 0
     assert main([*command[:3], "b.png", "-m", str(weights)]) == 0
     write_picture(here / "out/c_x2.png")  # nobody knows by what
+    write_picture(here / "d.png")
+    os.mkfifo(here / "out/d_x2.png")
     before = results(here / "out")
     capsys.readouterr()
     assert main([*command, "-m", str(weights), "--json"]) == 0
     out, err = capsys.readouterr()
-    assert "3 skipped, whose results exist already; --overwrite makes them again" in err
+    assert "4 skipped, whose results exist already; --overwrite makes them again" in err
     assert "1 of those made by other; --redo replaces what another model made" in err
-    assert [json.loads(line)["model"] for line in out.splitlines()] == ["other", "tiny", None]
+    assert [json.loads(line)["model"] for line in out.splitlines()] == ["other", "tiny", None, None]
     assert results(here / "out") == before
     assert main([*command, "-m", str(weights), "--redo"]) == 0
-    assert "1 done, 2 skipped, 0 failed" in capsys.readouterr().err
+    assert "1 done, 3 skipped, 0 failed" in capsys.readouterr().err
     changed = {name for name, content in results(here / "out").items() if content != before[name]}
     assert changed == {"a_x2.png"}
     assert " model=tiny " in (images.probe(here / "out/a_x2.png").provenance or "")

@@ -1,5 +1,6 @@
 """What a run will do, known and checked before anything is computed and before torch is imported."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -138,10 +139,10 @@ def _kept(request: Request, path: Path, target: Path | None) -> Outcome | None:
     """The outcome for a result that is there and stays, with what made it; None where it is to be made."""
     if target is None or request.overwrite or not os.path.lexists(target):
         return None
-    try:
-        tag = images.probe(target, images.LoadOptions(max_pixels=request.load.max_pixels)).provenance or ""
-    except ImageError:
-        tag = ""
+    tag = ""
+    if target.is_file():  # and no pipe, which would never end
+        with contextlib.suppress(ImageError):
+            tag = images.probe(target, request.load).provenance or ""
     makers = [word.removeprefix("model=") for word in tag.split() if word.startswith("model=")]
     made_by = "+".join(makers) or None
     if set(makers) <= {name_safe(name) for name in request.models.values()}:

@@ -16,7 +16,7 @@ from irestore.errors import one_line
 DRAW_SECONDS = 0.1
 LINE_SECONDS = 30.0
 WINDOW_SECONDS = 120.0  # over which speed is averaged, so that the time left does not jump
-TRUST_SECONDS = 5.0  # after which the time left is believed
+TRUST_SECONDS = 10.0  # after which the time left is believed
 LONG_SECONDS = 120.0  # a run that takes longer is told at its start what would be faster
 
 

@@ -113,7 +113,7 @@ def candidates(
     known = entries(manifests)
     wanted = f"{task} x{scale}" if task == "sr" else task
     fitting = tuple(entry for entry in known if (entry.task, entry.scale) == (task, scale))
-    if name in (None, *CHOICES):
+    if name is None or name in CHOICES:
         if not fitting:
             raise UnknownModelError(f"there is no model for {wanted}; `irestore models` lists what there is")
         return fitting if name is None else (CHOICES[name](fitting),)

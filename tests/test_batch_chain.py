@@ -215,7 +215,7 @@ def test_a_dry_run_counts_every_step(here: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["sr", "-x1"], 2, "1 keeps the size; to restore without enlarging: irestore denoise, irestore dejpeg"),
+        (["sr", "-x1"], 2, "1 keeps the size; to restore without enlarging: irestore restore, irestore denoise"),
         (["sr", "-x0.5"], 2, "'0.5' is not how many times larger; write a number above 1, at most 16"),
         (["sr", "-x17"], 2, "at most 16"),
         (["sr", "-xnan"], 2, "at most 16"),

@@ -93,7 +93,7 @@ REFUSED = {
     "pickle": ({"file": "toy.pth"}, "must be a relative path to a .safetensors file"),
     "repo": ({"repo": "../../etc"}, "repo = '../../etc' must be owner/name"),
     "sha256": ({"sha256": "abc"}, "sha256 = 'abc' must be the 64 hex digits"),
-    "task": ({"task": "colourise"}, "task = 'colourise' must be one of sr, denoise"),
+    "task": ({"task": "colourise"}, "task = 'colourise' must be one of sr, restore"),
     "type": ({"scale": "4"}, "scale = '4' must be of type int"),
     "boolean for a number": ({"scale": True}, "scale = True must be of type int"),
     "unknown key": ({"licens": "MIT"}, "unknown key 'licens'"),

@@ -274,7 +274,7 @@ def test_lossy_pictures_are_enlarged_by_the_photo_model_and_others_by_the_clean_
     assert main(["sr", "-x3", "-n", "--json", "-d", "cpu", "a.jpg", "b.png"]) == 0
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [record["model"] for record in records] == ["compact-x4-photo", "compact-x3"]
-    assert main(["sr", "-x4", "-v", "-d", "cpu", "a.jpg", "b.png"]) == 0
+    assert main(["sr", "-x4", "-v", "-d", "cpu", "a.jpg", "b.png", "-o", "out/"]) == 0
     assert "for pictures compressed with loss, unless -m names a model" in capsys.readouterr().err
     for model in ("compact-x4", "fast"):
         assert main(["sr", "-x4", "-n", "--json", "-d", "cpu", "-m", model, "a.jpg"]) == 0

@@ -464,7 +464,12 @@ def test_every_config_is_whole(path: Path):
         assert config["data"][key] % model.window == 0
     assert learning.Schedule(config["train"]).steps > 0
     if "release" in config:
-        assert config["release"].keys() - {"precision", "sources"} == {"name", "description", "licence", "training_data"}
+        assert config["release"].keys() - {"precision", "sources"} == {
+            "name",
+            "description",
+            "licence",
+            "training_data",
+        }
     else:
         assert any(f'init = "{path.stem}"' in other.read_text() for other in CONFIGS)
 

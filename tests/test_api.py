@@ -101,7 +101,7 @@ def test_cmyk_is_refused_with_the_remedy(model: Network, pixels: np.ndarray) -> 
 
 
 def test_an_unknown_task_is_named_with_those_that_there_are(pixels: np.ndarray) -> None:
-    with pytest.raises(UsageError, match=r"task 'upscale': must be one of sr, denoise"):
+    with pytest.raises(UsageError, match=r"task 'upscale': must be one of sr, restore"):
         irestore.restore(pixels, "upscale")
 
 

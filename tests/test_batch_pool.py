@@ -138,7 +138,7 @@ def test_devices_are_named_on_the_command_line(tmp_path: Path, capsys: pytest.Ca
     command = ["sr", "--weights", str(weights), "-r", str(folder), "-v", "-o"]
     for device, told in (("cpu", "cpu"), ("cpu,cpu", "cpu, cpu")):
         assert main([*command, str(tmp_path / device), "-d", device]) == 0
-        assert f"irestore: tiny on {told}\n" in capsys.readouterr().err
+        assert f"irestore: tiny (0.0 M parameters) on {told}, threads: " in capsys.readouterr().err
     assert results(tmp_path / "cpu") == results(tmp_path / "cpu,cpu")
     if not torch.cuda.is_available():
         assert main([*command, str(tmp_path / "no"), "-d", "cuda:all"]) == 2

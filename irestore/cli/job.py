@@ -180,7 +180,7 @@ def _restore(options: Options, job: Job, report: Report) -> None:
         networks = {step: weights.read(entry, job.paths[step], device) for step, entry in job.entries.items()}
         restorers.append(Restorer(networks, settings, alpha=alpha, strength=strength))
     if options.messages.verbose:
-        for line in circumstances(job.plan, networks, options):
+        for line in circumstances(job.plan, networks, ", ".join(map(str, devices)), options):
             report.say(f"irestore: {line}")
     used = {
         step: (name_safe(entry.name), entry.sha256 or sha256(job.paths[step])) for step, entry in job.entries.items()

@@ -61,8 +61,8 @@ def report_plan(
         report.note(f"no pictures{of_shard} found in {', '.join(files.inputs) or files.files_from}")
 
 
-def circumstances(plan: Plan, networks: "Mapping[Step, Network]", options: Options) -> Iterator[str]:
-    """For each network a line: the model, device, precision and tile, and why. Imports torch."""
+def circumstances(plan: Plan, networks: "Mapping[Step, Network]", devices: str, options: Options) -> Iterator[str]:
+    """For each network a line: the model, devices, precision and tile, and why. Imports torch."""
     import torch
 
     from irestore.runner import cost
@@ -71,7 +71,7 @@ def circumstances(plan: Plan, networks: "Mapping[Step, Network]", options: Optio
     largest = max(plan.items, key=lambda item: item.info.pixels).chain
     sizes = {step: (height, width) for step, height, width in stages(largest.steps, *largest.source)}
     for step, network in networks.items():
-        device = str(network.device)
+        device = devices
         if computing.device == "auto":
             device += " (PyTorch sees no GPU)" if device == "cpu" else " (auto: a GPU before the CPU)"
         if network.device.type == "cpu":

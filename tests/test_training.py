@@ -417,7 +417,7 @@ def test_a_queue_trains_in_order_exports_and_goes_on_where_it_stopped(tmp_path: 
     assert bundled is not None
     assert bundled.name == "compact-x4.safetensors"
     assert bundled.exists()
-    with pytest.raises(ValueError, match="init = 'nowhere': there is no .*train that config first"):
+    with pytest.raises(ValueError, match=r"init = 'nowhere': there is no .*train that config first"):
         run(tmp_path / "third.toml", photos, tmp_path / "runs/third")
 
 

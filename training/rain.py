@@ -19,8 +19,8 @@ class Rain:
 
     angle: of the picture's rain, radians from upright; that of a layer differs from it by up to `spread`, each way.
     density: drops a pixel. strength: of full white. A share `sheets` of the layers is no single streaks but noise
-    blurred along their direction; a share `hard` has streaks with hard edges. A share `screen` is brightened towards white, the others by
-    addition. A share `veil` loses contrast, as by distant rain.
+    blurred along their direction; a share `hard` has streaks with hard edges. A share `screen` is brightened towards
+    white, the others by addition. A share `veil` loses contrast, as by distant rain.
     """
 
     layers: tuple[int, int] = (1, 5)

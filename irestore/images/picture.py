@@ -47,8 +47,8 @@ class Info:
     frames: int
     depth: int  # 8 or 16 bits a sample
     has_alpha: bool
-    lossy: bool = False  # whether pixels were compressed with loss, as far as the header tells
     provenance: str | None = None  # the tag that irestore left in its own results
+    lossy: bool = False  # whether pixels were compressed with loss, as far as the header tells
 
     @property
     def pixels(self) -> int:

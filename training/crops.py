@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from irestore.degrade import to_bytes
 from training.pixels import Damage, Damaged, Pixels
 
 GREY = np.array([0.299, 0.587, 0.114])
@@ -106,8 +107,7 @@ def damaged_inside(image: Pixels, clean: Pixels, damage: Damage, random: np.rand
 
 def to_grey(image: Pixels) -> Pixels:
     """(H, W, 3) -> (H, W), as JPEG weighs the colours."""
-    grey: Pixels = np.floor(image @ GREY + 0.5).astype(np.uint8)
-    return grey
+    return to_bytes(image @ GREY)
 
 
 def as_batch(images: tuple[Damaged, ...] | list[Damaged] | list[Pixels] | tuple[Pixels, ...]) -> Tensor:

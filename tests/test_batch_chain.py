@@ -127,6 +127,17 @@ def test_one_run_takes_for_each_picture_what_it_needs_and_says_what_it_did_not_e
     assert capsys.readouterr().out == "", "what irestore only reduced it has made all the same"
 
 
+def test_redo_goes_by_the_networks_of_the_picture_not_by_those_of_any(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_picture(here / "a.png", (10, 12))
+    assert main(["sr", "-x4", "-m", "compact-x2", "a.png", *OFFLINE]) == 0
+    for status in ("done", "skipped"):
+        assert main(["sr", "-x4", "--redo", "--json", "a.png", *OFFLINE]) == 0
+        assert json.loads(capsys.readouterr().out)["status"] == status
+    assert " model=compact-x4 " in (images.probe(here / "a_x4.png").provenance or "")
+
+
 def test_16_bits_transparency_and_resolution_are_kept(here: Path) -> None:
     slope = np.linspace(0, 65535, 30 * 40).reshape(30, 40).astype(np.uint16)
     alpha = np.zeros((30, 40), np.float32)

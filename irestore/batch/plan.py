@@ -113,7 +113,7 @@ def _planned(request: Request, naming: Naming, found: Input | Refused) -> Item |
     if isinstance(found, Refused):
         return Outcome("failed", path, None, found.reason)
     target = naming.target(path, found.below)
-    if kept := _kept(request, path, target):
+    if not request.redo and (kept := _kept(request, path, target, request.models.values())):
         return kept
     try:
         info = images.probe(found.stream(), request.load)
@@ -127,16 +127,20 @@ def _planned(request: Request, naming: Naming, found: Input | Refused) -> Item |
     model = "+".join(request.models[step] for step in chain.steps)
     if target is None:
         target = naming.target(path, found.below, Seen(images.FORMATS[default].suffixes[0], model))
-        if kept := _kept(request, path, target):
-            return kept
+    # Made by one of those that may be used is enough, but to make it again: then it is this picture's that count.
+    if kept := _kept(request, path, target, model.split("+") if request.redo else request.models.values()):
+        return kept
     replaces = request.redo and target is not None and os.path.lexists(target)
     item = Item(found, target, _format(target, request.save, default), info, frames, chain, model, replaces)
     reason = _impossible(request, item)
     return item if reason is None else Outcome("failed", path, target, f"{path}: {reason}")
 
 
-def _kept(request: Request, path: Path, target: Path | None) -> Outcome | None:
-    """The outcome for a result that is there and stays, with what made it; None where it is to be made."""
+def _kept(request: Request, path: Path, target: Path | None, models: Iterable[str]) -> Outcome | None:
+    """The outcome for a result that is there and stays, with what made it; None where it is to be made.
+
+    `models` are those that may have made it.
+    """
     if target is None or request.overwrite or not os.path.lexists(target):
         return None
     tag = ""
@@ -145,7 +149,7 @@ def _kept(request: Request, path: Path, target: Path | None) -> Outcome | None:
             tag = images.probe(target, request.load).provenance or ""
     makers = [word.removeprefix("model=") for word in tag.split() if word.startswith("model=")]
     made_by = "+".join(makers) or None
-    if set(makers) <= {name_safe(name) for name in request.models.values()}:
+    if set(makers) <= {name_safe(name) for name in models}:
         return Outcome("skipped", path, target, EXISTS, model=made_by)
     return None if request.redo else Outcome("skipped", path, target, f"{EXISTS}, made by {made_by}", model=made_by)
 

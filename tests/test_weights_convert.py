@@ -12,6 +12,7 @@ from irestore import models, weights
 from irestore.errors import UsageError, WeightsError
 from irestore.models.deduce import deduce
 from irestore.runner import Settings, restore
+from irestore.weights.files import packed
 from irestore.weights.manifest import builtin, read
 
 HEART = {
@@ -173,11 +174,12 @@ def test_a_small_checkpoint_of_tensors_that_only_seem_large_is_refused(tmp_path)
 
 
 def test_a_file_that_says_what_it_is_is_imported_by_that(tmp_path):
-    """Also of a network that shapes cannot tell."""
+    """Also of a network that shapes cannot tell, and of 8 bits a number."""
     config = {"upscale": 1, "dims": [8, 16], "depths": [1, 1], "num_heads": 2, "rib_hidden_dim": 4, "rib_n_freqs": 2}
-    said = {"architecture": "unet", "config": config}
-    save_file(models.build("unet", config).state_dict(), tmp_path / "u.safetensors", {"irestore": json.dumps(said)})
-    entry = weights.convert(tmp_path / "u.safetensors", tmp_path / "out.safetensors", config={}, task="derain")
+    said = {"architecture": "unet", "config": config, "task": "derain"}
+    state = packed(models.build("unet", config).state_dict())
+    save_file(state, tmp_path / "u.safetensors", {"irestore": json.dumps(said)})
+    entry = weights.convert(tmp_path / "u.safetensors", tmp_path / "out.safetensors", config={})
     assert (entry.architecture, entry.task, entry.config) == ("unet", "derain", config)
     assert weights.load(weights.from_file(tmp_path / "out.safetensors")).scale == 1
 

@@ -122,8 +122,11 @@ def convert(source: Path, target: Path, *, config: Mapping[str, Any], task: str 
             options = [part for key, value in values.items() for part in ("--config", f"{key}={value}")]
             raise IncompleteError(f"{source}: its shapes do not tell all about the network: {told}", options)
         full = {**found.config, **config}
-        model = filled(found.architecture, full, models.rename(found.dialect, state), str(source))
-        task = task or ("sr" if model.scale > 1 else None)
+        model = filled(
+            found.architecture, full, models.rename(found.dialect, unpacked(state, str(source))), str(source)
+        )
+        own = metadata(source).get("task") if source.suffix == ".safetensors" else None
+        task = task or own or ("sr" if model.scale > 1 else None)
         if task is None:
             raise IncompleteError(f"{source}: keeps the size of a picture; say what it does", ["--task", "denoise"])
         full["upscale"] = model.scale

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irestore import images
-from irestore.errors import UsageError, one_line
+from irestore.errors import UsageError, file_size, one_line
 from irestore.images.screen import for_browser, to_screen
 from irestore.images.write import whole_file
 
@@ -44,8 +44,7 @@ def read(paths: Sequence[Path], max_pixels: int = images.MAX_PIXELS) -> list[Sho
     shown: list[Shown] = []
     for path in paths:
         picture = images.load(path, images.LoadOptions(frames="first", max_pixels=max_pixels))
-        size_bytes = path.stat().st_size
-        size = f"{size_bytes / 1e3:.0f} kB" if size_bytes < 1e6 else f"{size_bytes / 1e6:.1f} MB"
+        size = file_size(path.stat().st_size)
         name = str(path) if alike else path.name
         shown.append(Shown(name, to_screen(picture), f"{picture.format.upper()}, {size}"))
         check_alike(shown[0], shown[-1])

@@ -10,6 +10,13 @@ def one_line(text: object) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
+def file_size(size_bytes: int) -> str:
+    """`43 kB`, `2.5 MB`, `67 MB`."""
+    if size_bytes < 1e6:
+        return f"{size_bytes / 1e3:.0f} kB"
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes < 9.95e6 else f"{size_bytes / 1e6:.0f} MB"
+
+
 def install_command(extra: str) -> str:
     """How to add an extra to irestore where it is installed: by pip, or into the environment that pipx made."""
     if "pipx" not in Path(sys.prefix).parts:

@@ -23,7 +23,7 @@ def compared(*arguments: object) -> int:
 def test_a_page_is_one_file_with_the_pictures_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = [write_picture(tmp_path / "a.png", (8, 12)), write_picture(tmp_path / "b.png", (32, 48))]
     assert compared(*paths, "-o", tmp_path / "page.html") == 0
-    assert "page.html: 0.0 MB" in capsys.readouterr().err
+    assert "page.html: 29 kB" in capsys.readouterr().err
     page = Page(tmp_path / "page.html")
     for shown, path in zip(page.pictures, paths, strict=True):
         assert (shown == np.asarray(Image.open(path))).all()

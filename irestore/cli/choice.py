@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from irestore import weights
 from irestore.cli.options import DEFAULT_SCALE, Computing, Model
-from irestore.errors import UsageError, one_line
+from irestore.errors import UsageError, file_size, one_line
 from irestore.tasks import TASKS
 from irestore.weights import hub
 
@@ -64,12 +64,7 @@ def obtain(model: Model, wanted: Sequence[weights.Entry], *, quiet: bool = False
 
 def size_of(entry: weights.Entry) -> str:
     """`67 MB`, `~67 MB` where it is an estimate, `?` where nothing is known."""
-    return f"{'' if entry.size_bytes else '~'}{megabytes(entry.about_bytes)}" if entry.about_bytes else "?"
-
-
-def megabytes(size: int) -> str:
-    """`67 MB`, `2.5 MB`."""
-    return f"{size / 1e6:.0f} MB" if size >= 9.95e6 else f"{size / 1e6:.1f} MB"
+    return f"{'' if entry.size_bytes else '~'}{file_size(entry.about_bytes)}" if entry.about_bytes else "?"
 
 
 def _say(text: str) -> None:

@@ -12,7 +12,7 @@ from irestore.batch.inputs import Item
 from irestore.batch.plan import Plan
 from irestore.batch.report import Outcome, duration
 from irestore.cli.options import Options
-from irestore.errors import one_line
+from irestore.errors import file_size, one_line
 
 
 def show(plan: Plan, entries: Mapping[Step, weights.Entry], options: Options) -> None:
@@ -45,8 +45,9 @@ def show(plan: Plan, entries: Mapping[Step, weights.Entry], options: Options) ->
     told = f"{len(plan.items)} to do{' with ' if entries else ''}{' and '.join(models)}"
     if largest:
         told += f", about {duration(total_seconds)} and {largest / 2**20:.0f} MiB beyond the loaded network"
-    disk = sum(map(least_bytes, plan.items))
-    print(f"irestore: {one_line(told)}, at least {disk / 1e6:.1f} MB of results", file=sys.stderr)
+    if plan.items:
+        told += f", at least {file_size(sum(map(least_bytes, plan.items)))} of results"
+    print(f"irestore: {one_line(told)}", file=sys.stderr)
 
 
 def forecaster(

@@ -11,8 +11,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from irestore import weights
-from irestore.cli.choice import megabytes, size_of
-from irestore.errors import IncompleteError, IrestoreError, UsageError, WeightsError, one_line
+from irestore.cli.choice import size_of
+from irestore.errors import IncompleteError, IrestoreError, UsageError, WeightsError, file_size, one_line
 
 
 def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -122,7 +122,7 @@ def rm(names: tuple[str, ...], manifest: tuple[Path, ...]) -> None:
     known = weights.entries(manifest)
     for entry in [weights.find(name, known) for name in names]:
         freed = weights.remove(entry)
-        click.echo(f"{entry.name}: " + (f"{megabytes(freed)} freed" if freed else "was not in the cache"), err=True)
+        click.echo(f"{entry.name}: " + (f"{file_size(freed)} freed" if freed else "was not in the cache"), err=True)
 
 
 @models.command()

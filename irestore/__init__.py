@@ -1,4 +1,4 @@
-"""Restore photographs with Global-LN (i-LN) transformers: exact by tiles, in bounded memory.
+"""Restore photographs with Global-LN (i-LN) networks: exact by tiles, in bounded memory.
 
     import irestore
     large = irestore.restore(image, "sr", 4)          # a Pillow image, a numpy array or a torch tensor

@@ -17,6 +17,7 @@ from irestore.errors import UsageError, WriteError
 from irestore.images import FORMATS
 
 STALE_SECONDS = 24 * 3600
+KEPT = "; inputs are never overwritten: choose other names with --name, or a folder with -o"
 SHOWN = 10  # files named in one message; the rest is counted
 # The smallest part of its uncompressed size that a photograph is likely to take, by whether the format may lose.
 # A plan that even so needs more than the disk has cannot end well.
@@ -25,15 +26,16 @@ LEAST_PART = {True: 0.02, False: 0.2}
 
 def check_targets(targets: Iterable[tuple[Input, Path]]) -> None:
     """Check whether every target is a file of its own, and not its own input. Raises UsageError naming the others."""
-    clashes: list[str] = []
+    clashes, themselves = list[str](), list[str]()
     makers: dict[str, Input] = {}
     for each, target in targets:
         first = makers.setdefault(os.path.abspath(target), each)  # noqa: PTH100
         if first is not each:
             clashes.append(f"{target}: would be made from both {first.path} and {each.path}")
         elif _key(target) == each.key:
-            clashes.append(f"{target}: is the input itself")
+            themselves.append(f"{target}: is the input itself")
     _refuse(clashes, "; --name tells them apart, by {inext} (the input's suffix) or {parent} (its folder)")
+    _refuse(themselves, KEPT)
 
 
 def check_inputs_kept(items: Iterable[Item], inputs: Iterable[Input]) -> None:
@@ -44,7 +46,7 @@ def check_inputs_kept(items: Iterable[Item], inputs: Iterable[Input]) -> None:
         for item in items
         if item.target is not None and (victim := kept.get(_key(item.target) or (0, 0))) is not None
     ]
-    _refuse(clashes, "; inputs are never overwritten: choose other names with --name, or a folder with -o")
+    _refuse(clashes, KEPT)
 
 
 def check_folders(items: Sequence[Item], *, dry: bool) -> Mapping[Path, str]:

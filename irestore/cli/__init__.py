@@ -89,7 +89,7 @@ def _no_command(name: str) -> str:
 )
 @click.version_option(__version__, "-V", "--version", prog_name="irestore")
 def root() -> None:
-    """Restore photographs with Global-LN transformers: exact by tiles, in bounded memory."""
+    """Restore photographs with Global-LN networks: exact by tiles, in bounded memory."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

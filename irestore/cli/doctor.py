@@ -65,7 +65,8 @@ def devices() -> Iterator[tuple[str, str]]:
     def free(device: torch.device) -> str:
         return f"{free_bytes(device) / 2**30:.1f} GiB free"
 
-    yield "cpu", f"{torch.get_num_threads()} threads, {free(torch.device('cpu'))}"
+    threads = torch.get_num_threads()
+    yield "cpu", f"{threads} thread{'s' if threads > 1 else ''}, {free(torch.device('cpu'))}"
     for number in range(torch.cuda.device_count()):
         cuda = torch.device("cuda", number)
         yield f"cuda:{number}", f"{torch.cuda.get_device_name(cuda)}, {free(cuda)}"

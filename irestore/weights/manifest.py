@@ -120,8 +120,10 @@ def candidates(
     entry = find(name, known)
     if entry not in fitting:
         does = f"{entry.task} x{entry.scale}" if entry.task == "sr" else entry.task
-        others = ", ".join(e.name for e in fitting) or "none"
-        raise UnknownModelError(f"model {name!r} is for {does}, not for {wanted}; for that there is: {others}")
+        others = fitting if entry.task == task else tuple(e for e in known if e.task == task)
+        asked = wanted if entry.task == task else task
+        told = ", ".join(e.name for e in others) or "none"
+        raise UnknownModelError(f"model {name!r} is for {does}, not for {asked}; for that there is: {told}")
     return (entry,)
 
 

@@ -55,8 +55,11 @@ class Rain:
 
     def streaks(self, size: tuple[int, ...], angle: float, random: np.random.Generator) -> NDArray[np.float32]:
         """One layer, (H, W): 0 where it does not rain, at most `strength`."""
-        reach = min(int(self.length[1] / 2) + 2, (min(size) - 1) // 2)
-        kernel = kernels.line(random.uniform(*self.length), np.pi / 2 + angle, random.uniform(*self.width), reach)
+        length = log_uniform(self.length, random)
+        reach = int(length / 2) + 2
+        height, width = size
+        size = max(height, 2 * reach + 1), max(width, 2 * reach + 1)  # streaks may be longer than the picture
+        kernel = kernels.line(length, np.pi / 2 + angle, random.uniform(*self.width), reach)
         if random.random() < self.hard:
             kernel = (kernel >= kernel.max() / 2).astype(np.float32)
         if random.random() < self.sheets:
@@ -67,4 +70,5 @@ class Rain:
             drops = (random.random(size, np.float32) < log_uniform(self.density, random)).astype(np.float32)
             drops *= random.uniform(0.3, 1, size).astype(np.float32)
             layer = kernels.convolve(drops, kernel / kernel.max())
+        layer = layer[:height, :width]
         return np.asarray(np.clip(layer, 0, 1) * random.uniform(*self.strength), np.float32)

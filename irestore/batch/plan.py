@@ -124,11 +124,12 @@ def _planned(request: Request, naming: Naming, found: Input | Refused) -> Item |
     frames = info.frames if request.load.frames == "all" else 1
     default = images.default_format(info.format, frames)
     chain = chain_of(request.tasks, request.models, request.size, info.height, info.width, lossy=info.lossy)
-    model = "+".join(request.models[step] for step in chain.steps)
+    models = [request.models[step] for step in chain.steps]
+    model = "+".join(models)
     if target is None:
         target = naming.target(path, found.below, Seen(images.FORMATS[default].suffixes[0], model))
     # Made by one of those that may be used is enough, but to make it again: then it is this picture's that count.
-    if kept := _kept(request, path, target, model.split("+") if request.redo else request.models.values()):
+    if kept := _kept(request, path, target, models if request.redo else request.models.values()):
         return kept
     replaces = request.redo and target is not None and os.path.lexists(target)
     item = Item(found, target, _format(target, request.save, default), info, frames, chain, model, replaces)

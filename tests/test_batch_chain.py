@@ -297,7 +297,12 @@ def test_a_jpeg_for_a_model_that_is_made_for_clean_sources_is_told_the_remedy(
 ) -> None:
     write_picture(here / "a.jpg")
     write_picture(here / "b.png")
-    for more, said in (([], True), (["--first", "dejpeg"], False)):
-        assert main(["sr", "-m", "compact-x2", "-n", "a.jpg", "b.png", "-d", "cpu", *more]) == 0
-        told = "1 compressed with loss, which compact-x2 is not made for; --first dejpeg mostly gives a better result"
-        assert (told in capsys.readouterr().err) == said
+    for model, more, remedy in (
+        ("compact-x3", [], "--first dejpeg mostly gives a better result"),
+        ("compact-x4", [], "-m compact-x4-photo is"),
+        ("compact-x3", ["--first", "dejpeg"], None),
+    ):
+        assert main(["sr", "-m", model, "-n", "a.jpg", "b.png", "-d", "cpu", *more]) == 0
+        err = capsys.readouterr().err
+        assert ("which" in err) == (remedy is not None)
+        assert remedy is None or f"1 compressed with loss, which {model} is not made for; {remedy}" in err

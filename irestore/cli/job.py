@@ -113,7 +113,7 @@ def _candidates(options: Options) -> dict[Step, tuple[weights.Entry, ...]]:
             wanted[Step(options.task, scale)] = own
             lossy = tuple(entry for entry in found if entry not in own)
             if lossy and own[0].bundled:
-                wanted[Step(options.task, scale, lossy=True)] = lossy
+                wanted[Step(options.task, scale, lossy=True)] = (*lossy, *own)
         return wanted
     own = candidates(model, computing, options.task, None)
     if not own[0].scale:  # which only the file itself tells

@@ -45,11 +45,11 @@ def report_plan(
                 report.note(f"{count} of format {source} will be {format}; -f chooses another format")
     clean = {step for step, entry in entries.items() if entry.sources == "clean"}
     jpegs = sum(item.info.lossy and not clean.isdisjoint(item.chain.steps) for item in planned.items)
-    if jpegs and "dejpeg" not in tasks:
+    if jpegs and not {"dejpeg", "restore"} & set(tasks):
         names = " or ".join(sorted(entries[step].name for step in clean))
-        report.note(
-            f"{jpegs} compressed with loss, which {names} is not made for; --first dejpeg mostly gives a better result"
-        )
+        made = [e.name for step in clean for e in weights.candidates(step.task, step.scale) if e.sources == "lossy"]
+        remedy = f"-m {made[0]} is" if made else "--first dejpeg mostly gives a better result"
+        report.note(f"{jpegs} compressed with loss, which {names} is not made for; {remedy}")
     several = [item.chain for item in planned.items if sum(step.scale > 1 for step in item.chain.steps) > 1]
     if several:
         report.note(f"{len(several)} larger than one network makes it, so by several: {several[0]}")

@@ -47,8 +47,8 @@ def report_plan(
     jpegs = sum(item.info.lossy and not clean.isdisjoint(item.chain.steps) for item in planned.items)
     if jpegs and not {"dejpeg", "restore"} & set(tasks):
         names = " or ".join(sorted(entries[step].name for step in clean))
-        made = [e.name for step in clean for e in weights.candidates(step.task, step.scale) if e.sources == "lossy"]
-        remedy = f"-m {made[0]} is" if made else "--first dejpeg mostly gives a better result"
+        fitting = [e.name for step in clean for e in weights.candidates(step.task, step.scale) if e.sources == "lossy"]
+        remedy = f"-m {fitting[0]} is" if fitting else "--first dejpeg mostly gives a better result"
         report.note(f"{jpegs} compressed with loss, which {names} is not made for; {remedy}")
     several = [item.chain for item in planned.items if sum(step.scale > 1 for step in item.chain.steps) > 1]
     if several:

@@ -99,7 +99,7 @@ def test_a_model_lives_from_download_to_rm(machine):
     assert "WRONG   toy" in wrong.out
     assert "irestore models rm toy && irestore models download toy" in wrong.err
     removed = machine.irestore("models", "rm", "toy")
-    assert (removed.code, removed.err) == (0, "toy: 0.0 MB freed\n")
+    assert (removed.code, removed.err) == (0, "toy: 7 kB freed\n")
     assert machine.files() == []
     assert "was not in the cache" in machine.irestore("models", "rm", "toy").err
 

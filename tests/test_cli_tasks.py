@@ -591,7 +591,7 @@ def test_pictures_of_one_name_are_told_apart_by_folder_or_suffix(
 def test_progress_is_shown_on_a_terminal(tmp_path: Path, weights: Path) -> None:
     pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
     for number in range(3):
-        write_picture(tmp_path / f"{number}.png", (64, 64))
+        write_picture(tmp_path / f"{number}.png", (600, 500))
     arguments = [*command(weights), "0.png", "1.png", "2.png", "--overwrite"]
 
     def on_terminal(*more: str, term: str = "xterm") -> str:

@@ -34,7 +34,7 @@ def test_a_download_is_verified_cached_and_never_repeated(machine):
         first = machine.irestore("models", "download", "toy")
         assert first.code == 0, first.err
         assert Path(first.out.strip()).read_bytes() == CONTENT
-        assert "downloading 0.3 MB from someone/toys@868878ce4c25" in first.err
+        assert "downloading 307 kB from someone/toys@868878ce4c25" in first.err
         asked = len(server.requests)
         files = {path for _, path, _ in server.requests if not path.startswith("/api/")}
         assert files == {f"/someone/toys/resolve/{hub.COMMIT}/models/toy.safetensors"}

@@ -162,7 +162,7 @@ def restore(
     )
     try:
         with torch.no_grad(), exact_convolutions(model.device):
-            padded = pad(image.to(model.dtype), model.window)
+            padded = pad(image.to(model.dtype), model.multiple)
             planned = tiling.tile
             result = finished(model(Field.of(padded, tiling)), height * model.scale, width * model.scale)
     except RuntimeError as error:

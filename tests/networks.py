@@ -54,7 +54,16 @@ UNET: dict[str, Any] = {
     "attention_freq": 1,
     "upscale": 2,
 }
-BASES = {"heart": HEART, "hat-iln": HAT, "unet": UNET}
+DAT: dict[str, Any] = {
+    "embed_dim": 96,
+    "depth": [3, 2],
+    "num_heads": [4, 2],
+    "split_size": [2, 4],
+    "expansion_factor": 0.5,
+    "num_feat": 4,
+    "upscale": 2,
+}
+BASES = {"heart": HEART, "hat-iln": HAT, "unet": UNET, "dat-iln": DAT}
 
 
 def network(
@@ -65,7 +74,9 @@ def network(
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
-        if name.endswith(("norm1.weight", "norm2.weight", "norm.weight")):
+        if name.endswith(
+            ("norm1.weight", "norm2.weight", "norm.weight", "pos1.0.weight", "pos2.0.weight", "pos3.0.weight")
+        ):
             parameter.data = 1 + 0.3 * noise
         elif name.endswith("attention.1.bias"):
             parameter.data = 0.5 + noise.abs()  # no gate that its ReLU keeps shut
@@ -75,6 +86,10 @@ def network(
             parameter.data = 0.6 * noise
         else:
             parameter.data = 0.7 * noise / parameter[0].numel() ** 0.5
+    for name, buffer in model.named_buffers():
+        if name.endswith(("running_mean", "running_var")):  # of batch normalisation
+            noise = torch.randn(buffer.shape, generator=generator)
+            buffer.copy_(0.3 * noise if name.endswith("mean") else (0.3 * noise).exp())
     return model.to(dtype)
 
 
@@ -93,7 +108,7 @@ def run(model: Network, image: Tensor, tile: tuple[int, int] | None = None, **op
     height, width = image.shape[2:]
     tiling = Tiling(tile, multiple=model.window, **options)
     with torch.inference_mode():
-        result = model(Field.of(pad(image, model.window), tiling)).tensor
+        result = model(Field.of(pad(image, model.multiple), tiling)).tensor
     return result[:, :, : height * model.scale, : width * model.scale]
 
 

@@ -292,17 +292,28 @@ restore(model, image, settings)
 print(json.dumps([cost(model, 256, 256, settings).bytes, resident("VmHWM") - before]))
 """
 MIDDLE = {"embed_dim": 48, "depths": [2], "num_heads": [4], "window_size": 16, "squeeze_factor": 12, "upscale": 4}
+DAT_MIDDLE = {
+    "embed_dim": 60, "depth": [4], "num_heads": [6], "split_size": [8, 32], "expansion_factor": 2, "upscale": 4,
+    "upsampler": "pixelshuffledirect", "resi_connection": "3conv",
+}  # fmt: skip
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is reset by way of /proc (Linux)")
 @pytest.mark.parametrize(
     ("architecture", "tile", "more"),
-    [("heart", "off", {"upsampler": "pixelshuffledirect"}), ("heart", 64, {"num_feat": 32}), ("hat-iln", "off", {})],
+    [
+        ("heart", "off", {"upsampler": "pixelshuffledirect"}),
+        ("heart", 64, {"num_feat": 32}),
+        ("hat-iln", "off", {}),
+        ("dat-iln", "off", {}),
+        ("dat-iln", 64, {}),
+    ],
 )
 def test_cost_bounds_the_measured_peak_from_above_within_a_factor(
     architecture: str, tile: Any, more: dict[str, Any]
 ) -> None:
-    arguments = json.dumps([architecture, {**MIDDLE, **more}, tile])
+    middle = DAT_MIDDLE if architecture == "dat-iln" else MIDDLE
+    arguments = json.dumps([architecture, {**middle, **more}, tile])
     ran = subprocess.run([sys.executable, "-c", MEASURE, arguments], capture_output=True, text=True, check=True)
     planned, measured = json.loads(ran.stdout)
     assert measured <= planned <= 2.5 * measured

@@ -313,11 +313,11 @@ def test_muon_takes_the_inner_matrices_and_makes_them_nearly_orthogonal():
     assert (weight - before).norm().item() == pytest.approx(0.1 * rank**0.5, rel=0.3)  # whatever the gradient's size
 
 
-@pytest.mark.parametrize("name", ["heart x4, attention in every second block", "hat", "unet x3, three levels"])
+@pytest.mark.parametrize("name", ["heart x4, attention in every second block", "hat", "dat", "unet x3, three levels"])
 def test_training_computes_what_the_network_is(name: str):
     architecture, config = NETWORKS[name]
     model = network(architecture, **config)
-    image = pad(dict(pictures(20, 28, batch=2))["gradient"], model.window)
+    image = pad(dict(pictures(20, 28, batch=2))["gradient"], model.multiple)
     exact = model(Field.of(image, Tiling(multiple=model.window))).tensor
     assert (model(WholeField(image)).tensor - exact).abs().max() < 1e-10
 

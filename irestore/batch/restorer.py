@@ -36,8 +36,8 @@ class Loaded:
         self._planes = 3 if network.in_chans == 1 else 1  # pictures that the network sees of one of ours
 
     def padded(self, height: int, width: int) -> tuple[int, int]:
-        """The size in whole windows. Pictures of one padded size can be restored at once."""
-        return round_up(height, self.network.window), round_up(width, self.network.window)
+        """The size that the network computes. Pictures of one padded size can be restored at once."""
+        return round_up(height, self.network.multiple), round_up(width, self.network.multiple)
 
     def cost(self, height: int, width: int, batch: int = 1) -> Cost:
         """What so many pictures of that size take."""
@@ -47,7 +47,7 @@ class Loaded:
         """Arrays (H, W, 3) of one padded size -> arrays (H * scale, W * scale, 3); `strength` as of `Restorer`."""
         tensors = [torch.from_numpy(each).permute(2, 0, 1)[None] for each in planes]  # (1, 3, H, W)
         if len(tensors) > 1:  # padded here as `restore` would, so that they fit together
-            tensors = [pad(each, self.network.window) for each in tensors]
+            tensors = [pad(each, self.network.multiple) for each in tensors]
         image = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
         result = self._compute(image, progress)
         if strength < 1:

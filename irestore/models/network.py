@@ -14,7 +14,7 @@ class Network(nn.Module, ABC):
     """A network that restores the Field of an image. Whatever runs networks knows these members and no others.
 
     What it computes must obey the law of `irestore.field`: values of the whole image come from the Field's statistics,
-    and every map reaches no further than its halo. Sides of the input are multiples of `window` (the runner pads).
+    and every map reaches no further than its halo. Sides of the input are multiples of `multiple` (the runner pads).
     """
 
     name = ""  # of the model whose weights it has, and its task; set when they are loaded
@@ -34,7 +34,12 @@ class Network(nn.Module, ABC):
     @property
     @abstractmethod
     def window(self) -> int:
-        """What the sides of the input, and of its tiles, must be multiples of, in pixels of the input."""
+        """What the sides of tiles must be multiples of, in pixels of the input."""
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of the input must be multiples of."""
+        return self.window
 
     @property
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -115,3 +116,33 @@ def run(model: Network, image: Tensor, tile: tuple[int, int] | None = None, **op
 def tiles(window: int) -> dict[str, tuple[int, int]]:
     """One window, two windows, and tiles of unequal sides that do not divide the image evenly."""
     return {"one": (window, window), "two": (2 * window, 2 * window), "uneven": (window, 3 * window)}
+
+
+def official(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict as the official i-LN code spells it."""
+    norms = ("norm", "norm1", "norm2")
+    spelt = {}
+    for key, value in state.items():
+        parent, _, end = key.rpartition(".")
+        is_norm = parent.rpartition(".")[2] in norms
+        spelt[f"{parent}.{ {'weight': 'gamma', 'bias': 'beta'}[end] }" if is_norm else key] = value
+    return spelt
+
+
+def spelt(dialect: str | None, state: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Tensor]:
+    """The state dict as those spell it who published the network."""
+    if dialect == "official":
+        return official(state)
+    if dialect is None:
+        return dict(state)
+    names = ((".residual_group", ""), ("patch_embed", "before_RG"))
+    state = {functools.reduce(lambda key, pair: key.replace(*pair), names, key): state[key] for key in state}
+    a, b = config["split_size"]
+    for key in [key for key in state if key.endswith("pos.pos_proj.weight")]:
+        stem = key.removesuffix("pos.pos_proj.weight")
+        state[f"{stem}rpe_biases"] = torch.empty((2 * a - 1) * (2 * b - 1), 2)
+        state[f"{stem}relative_position_index"] = torch.zeros(a * b, a * b, dtype=torch.int64)
+        state[f"{stem}attn_mask_0".replace("attns.0.", "").replace("attns.1.", "")] = torch.empty(16, a * b, a * b)
+    for key in [key for key in state if key.endswith("running_var")]:
+        state[key.replace("running_var", "num_batches_tracked")] = torch.tensor(7)
+    return state

@@ -173,6 +173,8 @@ def import_(ctx: click.Context, /, source: Path, output: Path | None, name: str 
     except IncompleteError as error:
         command = shlex.join(["irestore", *(ctx.obj or ()), *error.options])
         raise UsageError(f"{error}. With published values: {command}") from error
+    if entry.description:
+        click.echo(f"{source}: {entry.description}; --config says otherwise", err=True)
     click.echo(f"{entry.architecture}, {entry.task} x{entry.scale}: {json.dumps(dict(entry.config))}", err=True)
     click.echo(one_line(output or weights.locate(entry)))
     click.echo(f"next: irestore {entry.task} -m {shlex.quote(str(output or entry.name))} photo.png", err=True)

@@ -47,7 +47,8 @@ class Statistics:
 def gram(tile: Tensor, heads: int) -> Tensor:
     """Products of the channels of each head, summed over the pixels of a tile (B, H, W, C): (B, heads, N, N), float64,
     N = C / heads. Reduced in the tile's own precision."""
-    vectors = tile.flatten(1, 2).unflatten(2, (heads, -1)).permute(0, 2, 3, 1)  # (B, heads, N, pixels)
+    batch, height, width, channels = tile.shape
+    vectors = tile.reshape(batch, height * width, heads, channels // heads).permute(0, 2, 3, 1)  # (B, heads, N, pixels)
     return widened(vectors @ vectors.mT)
 
 

@@ -56,6 +56,7 @@ class WholeField:
 
     def gram(self, fn: Callable[[Tensor], Tensor], heads: int) -> Tensor:
         """Products of the channels of `fn(self)`, those of each head, summed over the map: (B, heads, N, N)."""
-        vectors = fn(self.tensor).to(self.tensor.dtype).unflatten(1, (heads, -1)).flatten(3)  # (B, heads, N, pixels)
+        vectors = fn(self.tensor).to(self.tensor.dtype).reshape(self.batch, heads, -1, self.height * self.width)
         with torch.autocast(vectors.device.type, enabled=False):
-            return vectors @ vectors.mT
+            products: Tensor = vectors @ vectors.mT
+        return products

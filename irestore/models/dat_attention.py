@@ -74,7 +74,7 @@ class WindowAttention(nn.Module):
     def bias(self) -> Tensor:
         """(1, heads, N, N), N the pixels of a window."""
         height, width = self.window
-        like = self.pos["pos_proj"].weight
+        like = next(self.parameters())
         table = (grid(2 * height - 1, 2 * width - 1) - torch.tensor([height - 1, width - 1])).to(like)  # (offsets, 2)
         for layer in self.pos.values():
             table = layer(table)  # in the end (offsets, heads)
@@ -110,7 +110,7 @@ class SpatialAttention(AdaptiveAttention):
 
     def biases(self) -> list[Tensor]:
         """For both kinds of windows."""
-        return [each.bias() for each in self.attns]
+        return [each.bias() for each in self.attns if isinstance(each, WindowAttention)]
 
     def forward(self, t: Tensor, biases: list[Tensor], scale: float, size: tuple[int, int], box: Box) -> Tensor:
         """(B, C, h + 2 reach, w + 2 reach) -> (B, C, h, w). `box` is what t is of the map of that `size`.
@@ -118,11 +118,12 @@ class SpatialAttention(AdaptiveAttention):
         Up to a multiple of the window the map goes on with zeros, after the linear layer, which are seen; what lies
         beyond is not.
         """
-        inside = parts(box, *size, t.device) == 4
-        whole = [round_up(side, self.window) for side in size]
-        regions = parts(box, *whole, t.device) if self.shifted else None
+        height, width = size
+        inside, regions = parts(box, height, width, t.device) == 4, None
+        if self.shifted:
+            regions = parts(box, round_up(height, self.window), round_up(width, self.window), t.device)
         qkv = linear(t, self.qkv.weight, self.qkv.bias).mul_(inside)  # (B, 3 C, ...)
-        halves = qkv.unflatten(1, (3, 2, -1)).unbind(2)  # two of (B, 3, C / 2, ...)
+        halves = qkv.view(len(t), 3, 2, -1, *t.shape[2:]).unbind(2)  # two of (B, 3, C / 2, ...)
         pairs = zip(self.attns, halves, biases, strict=True)
         return torch.cat([each(half, bias, scale, regions, self.reach) for each, half, bias in pairs], 1)
 
@@ -149,7 +150,8 @@ class ChannelAttention(AdaptiveAttention):
 
     def forward(self, v: Tensor, shares: Tensor) -> Tensor:
         """(B, C, h, w) -> the same: each channel becomes a mean of those of its head."""
-        return (shares @ v.unflatten(1, (self.heads, -1)).flatten(3)).reshape(v.shape)
+        mixed: Tensor = shares @ v.reshape(*shares.shape[:3], -1)  # (B, heads, D, h * w)
+        return mixed.view(v.shape)
 
 
 def narrowed(dim: int, narrow: int, out: int) -> tuple[nn.Module, ...]:

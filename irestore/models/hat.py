@@ -102,7 +102,8 @@ class HAB(HybridBlock):
 
         def attend(t: Tensor, box: Box) -> Tensor:
             """Beyond an edge the tile shows pixels of the opposite one, which are not to be seen from this side."""
-            return self.attn(t, bias, parts(box, x.height, x.width, t.device) if self.padding else None)
+            out: Tensor = self.attn(t, bias, parts(box, x.height, x.width, t.device) if self.padding else None)
+            return out
 
         return self.hybrid(x, attend, self.padding)
 

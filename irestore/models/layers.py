@@ -123,7 +123,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float, regions:
         torn = (regions != regions[:, :1]).any(1).nonzero()[:, 0]
         if len(torn):  # few windows, and only these need a mask of their own, which takes much room
             again = []
-            for few in torn.split(16):
+            for few in (torn[i : i + 16] for i in range(0, len(torn), 16)):
                 apart = (regions[few][:, :, None] != regions[few][:, None])[:, None].to(bias.dtype)  # (few, 1, N, N)
                 mask = bias - 100.0 * apart
                 again.append(F.scaled_dot_product_attention(q[few], k[few], v[few], attn_mask=mask, scale=scale))

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from os import cpu_count
 from typing import Literal
 
 import torch
@@ -14,6 +13,7 @@ from irestore.errors import OutOfMemoryError
 from irestore.images.picture import Plane
 from irestore.images.samples import one_channel
 from irestore.models.network import Network
+from irestore.processors import processors
 from irestore.runner import Cost, Settings, budget, cost, pad, restore
 from irestore.tiling import is_out_of_memory, round_up
 
@@ -88,7 +88,7 @@ class Restorer:
         self._threads = torch.get_num_threads() if self.device.type == "cpu" else 1
         self.beside = self._threads // -(-self._threads // MOST_BESIDE)
         # Threads that read or write meanwhile: to compute takes a CPU about five times as long, but a GPU less time.
-        spare = max(2, self.beside // 2) if self.device.type == "cpu" else 2 + min(8, cpu_count() or 1)
+        spare = max(2, self.beside // 2) if self.device.type == "cpu" else 2 + min(8, processors())
         self.workers = self.beside + spare
         self.large_pictures = 1 + spare  # in memory at once, of those that are computed alone
 

@@ -3,7 +3,9 @@
 Commands are imported when they are called, so that `--help` and `--version` cost no more than Click.
 """
 
+import atexit
 import difflib
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +28,8 @@ OTHERS = {
     "completion": "Print the completion script of a shell.",
 }
 COMMANDS = {name: task.summary for name, task in TASKS.items()} | OTHERS
+
+GARBAGE = 10_000  # new objects after which Python looks for garbage; at its own 700 that is a sixth of a short run
 
 EPILOG = """\b
 irestore sr -x4 photos/*.png         writes photos/NAME_x4.png beside each
@@ -97,6 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Threads that wait for each other sleep instead of spinning: on a busy machine that is several times as fast. Read
     # by OpenMP when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    gc.set_threshold(GARBAGE)
+    atexit.register(gc.freeze)  # else Python walks through all of torch once more at its end
     # Streams that the caller has closed (`>&-`) get stand-ins of their own numbers, which no other file may have.
     sys.stdin = sys.stdin or os.fdopen(os.open(os.devnull, os.O_RDONLY))
     sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")  # every write fails

@@ -142,9 +142,11 @@ class Computing:
         import torch
 
         from irestore.devices import pick_all
+        from irestore.processors import processors
 
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
+        threads = self.threads or min(torch.get_num_threads(), processors())
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
         return pick_all(self.device)
 
 

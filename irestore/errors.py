@@ -10,6 +10,11 @@ def one_line(text: object) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
+def say(text: object) -> None:
+    """Print one line for people, on stderr."""
+    print(f"irestore: {one_line(text)}", file=sys.stderr)
+
+
 def file_size(size_bytes: int) -> str:
     """`43 kB`, `2.5 MB`, `67 MB`."""
     if size_bytes < 1e6:
@@ -18,7 +23,9 @@ def file_size(size_bytes: int) -> str:
 
 
 def install_command(extra: str) -> str:
-    """How to add an extra to irestore where it is installed: by pip, or into the environment that pipx made."""
+    """How to add an extra to irestore where it is installed: by pip, or into the environment that uv or pipx made."""
+    if Path(sys.prefix, "uv-receipt.toml").is_file():
+        return f"uv tool install 'irestore[{extra}]'"
     if "pipx" not in Path(sys.prefix).parts:
         return f"pip install 'irestore[{extra}]'"
     from importlib.metadata import requires  # not at the top: `--help` would wait for it

@@ -85,12 +85,17 @@ def test_every_command_is_listed_and_explains_itself(capsys: pytest.CaptureFixtu
     assert set(COMMANDS) == set(root.list_commands(click.Context(root)))
 
 
-@pytest.mark.parametrize(("words", "option"), [(["help"], ["--help"]), (["help", "sr"], ["sr", "--help"])])
-def test_help_is_a_command_too(words: list[str], option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("words", [["help"], ["help", "sr"], ["help", "models", "download"]])
+def test_help_is_a_command_too(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 0
     told = capsys.readouterr().out
-    assert main(option) == 0
+    assert main([*words[1:], "--help"]) == 0
     assert capsys.readouterr().out == told
+
+
+def test_help_on_what_is_no_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", "nosuch"]) == 2
+    assert "no such command 'nosuch'" in capsys.readouterr().err
 
 
 def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:

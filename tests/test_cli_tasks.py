@@ -569,6 +569,16 @@ def test_values_that_make_no_sense_are_refused_in_one_line(here: Path, capsys: p
     assert "File name too long" in capsys.readouterr().err
 
 
+def test_a_folder_whose_name_looks_like_a_file_is_told_before_it_is_made(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_picture(here / "a.png")
+    for output, told in (("new.xyz", True), ("new.xyz", False), ("other.d/", False), ("out", False), ("b.png", False)):
+        assert main(["denoise", "a.png", "-o", output]) == 0
+        assert (f"-o {output}: is a folder, since .xyz is no picture's suffix" in capsys.readouterr().err) == told
+    assert (here / "new.xyz/a_denoise.png").is_file()
+
+
 def test_a_result_named_like_an_input_is_told_how_to_name_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_picture(here / "a.png")
     assert main(["sr", "-n", "a.png", "large.png", "-m", "compact-x2"]) == 1

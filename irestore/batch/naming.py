@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from irestore.batch.chain import Size
+from irestore.batch.inputs import SUFFIXES
 from irestore.errors import UsageError
 from irestore.images import default_format, format_of
 from irestore.tasks import TASKS
@@ -55,6 +56,11 @@ class Naming:
         own_values = {"stem": path.stem, "inext": path.suffix.removeprefix("."), "parent": parent, "ext": suffix}
         name = self.template.format(model=name_safe(seen.model) if seen else "", **own_values, **self.values)
         return (path.parent if self.folder is None else self.folder / below) / name
+
+
+def names_picture(path: str) -> bool:
+    """Whether the suffix is one of pictures, that can be read or written."""
+    return PurePath(path).suffix.lower() in SUFFIXES or format_of(path) is not None
 
 
 def default_template(tasks: Sequence[str], size: Size) -> str:

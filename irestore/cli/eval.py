@@ -12,7 +12,7 @@ import click
 
 from irestore.cli.choice import candidates, obtain
 from irestore.cli.options import DEFAULT_SCALE, Computing, Model, build, declared, option
-from irestore.errors import UsageError, one_line
+from irestore.errors import UsageError, one_line, say
 from irestore.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _evaluate(**values: Any) -> None:
     network = weights.read(entry, path, computing.begin()[0])
     restorer = Restorer({Step(trial.task, trial.scale): network}, computing.settings())
     rows = evaluate.measure_all(trial, couples, restorer)
-    print(f"irestore: {one_line(entry.name)}: PSNR in dB and SSIM, on {trial.compares}", file=sys.stderr)
+    say(f"{entry.name}: PSNR in dB and SSIM, on {trial.compares}")
     if chosen.json:
         *pictures, mean = (
             {"name": row.name, "baseline": _figures(row.baseline), "restored": _figures(row.restored)} for row in rows

@@ -8,7 +8,7 @@ from PIL import Image
 from skimage import data
 from tiny import write_weights
 
-from benchmarks import quality
+from benchmarks import quality, sheets
 from irestore import degrade, weights
 from irestore.tasks import TASKS
 
@@ -50,7 +50,7 @@ def test_the_page_has_a_row_for_each_set_that_is_there(tmp_path: Path, bench: Pa
     for file in files:
         assert f"](../docs/{file.stem}.png)" in text
         with Image.open(tmp_path / "docs" / f"{file.stem}.png") as sheet:
-            assert sheet.size == (3 * 2 * quality.CROP, 3 * 2 * quality.CROP)
+            assert sheet.size == (3 * 2 * sheets.CROP, 3 * 2 * sheets.CROP)
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 3
     assert "Set14 x2 is left out" in err

@@ -1,4 +1,4 @@
-"""Every error that irestore raises on purpose; each message names the thing, the cause and the remedy in one line."""
+"""Errors that irestore raises on purpose, one line each: the thing, the cause, the remedy; and words for messages."""
 
 import sys
 from collections.abc import Sequence
@@ -20,6 +20,14 @@ def file_size(size_bytes: int) -> str:
     if size_bytes < 1e6:
         return f"{size_bytes / 1e3:.0f} kB"
     return f"{size_bytes / 1e6:.1f} MB" if size_bytes < 9.95e6 else f"{size_bytes / 1e6:.0f} MB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def install_command(extra: str) -> str:

@@ -11,21 +11,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from irestore.errors import one_line
+from irestore.errors import duration, one_line
 
 DRAW_SECONDS = 0.1
 LINE_SECONDS = 30.0
 WINDOW_SECONDS = 120.0  # over which speed is averaged, so that the time left does not jump
 TRUST_SECONDS = 10.0  # after which the time left is believed
 LONG_SECONDS = 120.0  # a run that takes longer is told at its start what would be faster
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 class _Bar(tqdm):  # type: ignore[type-arg]

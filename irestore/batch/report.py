@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from irestore.batch.progress import Progress
-from irestore.batch.progress import duration as duration
-from irestore.errors import RestoreError
+from irestore.errors import RestoreError, duration
 
 Status = Literal["planned", "done", "skipped", "failed"]
 SHOWN = 20  # failures that are named again at the end

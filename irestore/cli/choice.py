@@ -34,6 +34,16 @@ def candidates(model: Model, computing: Computing, task: str, scale: str | None)
     return weights.bundled_first(found) if needs_choice and computing.on_cpu() else found
 
 
+def check_fits(entry: weights.Entry, task: str, scale: str | None) -> weights.Entry:
+    """The entry itself. Raises UsageError where the file of `--weights` does something else than was asked."""
+    if entry.task not in ("", task):
+        raise UsageError(f"{entry.name}: is made for {entry.task}; use: irestore {entry.task}")
+    asked = {int(scale)} if scale else {2, 3, 4} if TASKS[task].enlarges else {1}
+    if entry.scale not in asked:
+        raise UsageError(f"{entry.name}: enlarges {entry.scale} times, {task} needs {' or '.join(map(str, asked))}")
+    return entry
+
+
 def explain(wanted: Sequence[weights.Entry], *, quiet: bool) -> None:
     """Say which model a CPU takes, where that is not the best."""
     first = wanted[0]

@@ -9,9 +9,9 @@ from irestore.batch.chain import Step, stages
 from irestore.batch.checks import least_bytes
 from irestore.batch.inputs import Item
 from irestore.batch.plan import Plan
-from irestore.batch.report import Outcome, duration
+from irestore.batch.report import Outcome
 from irestore.cli.options import Options
-from irestore.errors import file_size, one_line, say
+from irestore.errors import duration, file_size, one_line, say
 
 
 def show(plan: Plan, entries: Mapping[Step, weights.Entry], options: Options) -> None:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from irestore.cli.choice import candidates, obtain
+from irestore import weights
+from irestore.batch.chain import Step
+from irestore.cli.choice import candidates, check_fits, obtain
 from irestore.cli.options import DEFAULT_SCALE, Computing, Model, build, declared, option
 from irestore.errors import UsageError, one_line, say
 from irestore.tasks import TASKS
@@ -68,10 +70,8 @@ def _evaluate(**values: Any) -> None:
         raise UsageError(f"--scale is for sr; {chosen.task} keeps the size")
     wanted = candidates(model, computing, chosen.task, chosen.scale)
 
-    from irestore import evaluate, weights
-    from irestore.batch.chain import Step
+    from irestore import evaluate
     from irestore.batch.restorer import Restorer
-    from irestore.cli.job import check_fits
 
     trial = evaluate.Trial(task=chosen.task, sigma=chosen.sigma, quality=chosen.quality, grey=chosen.grey)
     couples = evaluate.couples(trial, chosen.hr, chosen.lr)[: chosen.limit]  # before anything is downloaded

@@ -13,7 +13,7 @@ from irestore.batch.inputs import STDIN, find, read_list
 from irestore.batch.naming import STDOUT, name_safe, names_picture
 from irestore.batch.plan import Plan, Request, plan
 from irestore.batch.report import Report
-from irestore.cli.choice import candidates, explain, obtain
+from irestore.cli.choice import candidates, check_fits, explain, obtain
 from irestore.cli.dryrun import show
 from irestore.cli.options import DEFAULT_SCALE, Model, Options
 from irestore.cli.tell import circumstances, hint, report_plan
@@ -123,16 +123,6 @@ def _candidates(options: Options) -> dict[Step, tuple[weights.Entry, ...]]:
 def _is_named(model: Model) -> bool:
     """Whether the options say which model it is, which then does all the enlarging."""
     return (model.weights or model.model) not in (None, *weights.CHOICES)
-
-
-def check_fits(entry: weights.Entry, task: str, scale: str | None) -> weights.Entry:
-    """The entry itself. Raises UsageError where the file of `--weights` does something else than was asked."""
-    if entry.task not in ("", task):
-        raise UsageError(f"{entry.name}: is made for {entry.task}; use: irestore {entry.task}")
-    asked = {int(scale)} if scale else {2, 3, 4} if TASKS[task].enlarges else {1}
-    if entry.scale not in asked:
-        raise UsageError(f"{entry.name}: enlarges {entry.scale} times, {task} needs {' or '.join(map(str, asked))}")
-    return entry
 
 
 def run_job(options: Options, job: Job, *, summary: bool = True) -> int:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from irestore import images, weights
 from irestore.batch.chain import Step, stages
 from irestore.batch.plan import EXISTS, MADE_BEFORE, Plan
-from irestore.batch.report import Report, duration
+from irestore.batch.report import Report
 from irestore.cli.options import Options
+from irestore.errors import duration
 from irestore.tasks import TASKS
 
 if TYPE_CHECKING:

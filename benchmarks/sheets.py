@@ -43,7 +43,7 @@ def sheet(entry: weights.Entry, restorer: Restorer) -> NDArray[np.uint8]:
             damaged = before = degrade.to_bytes(DAMAGES[entry.task](truth, np.random.default_rng(number)))
         else:
             damaged = before = as_saved(as_by_a_phone(picture_of(truth), name))
-        after = as_saved(restorer([picture_of(damaged)], lambda share: None)[0])
+        after = as_saved(restorer([picture_of(damaged)])[0])
         rows.append(np.concatenate([_crop(image, *corner) for image in (before, after, truth)], axis=1))
     return np.concatenate(rows)
 

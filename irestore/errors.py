@@ -55,7 +55,7 @@ class UsageError(IrestoreError):
 
 
 class IncompleteError(UsageError):
-    """Options are missing; `options` are those to add, as on the command line."""
+    """Options are missing; `options` are those to add, as on the command line, where they end the message."""
 
     def __init__(self, message: str, options: Sequence[str]) -> None:
         super().__init__(message)

@@ -434,7 +434,8 @@ def test_each_shell_has_a_script(shell: str, capsys: pytest.CaptureFixture[str])
 
 def test_the_doctor_tells_everything_and_checks_exactness(tmp_path: Path) -> None:
     ran = irestore(tmp_path, "doctor", "--device", "cpu")
-    assert (ran.code, ran.err) == (0, "")
+    assert ran.code == 0
+    assert ran.err in ("", "irestore: asking 127.0.0.1:9 ...\n")  # where a busy machine takes a second for it
     lines = dict(line.split(maxsplit=1) for line in ran.out.decode().splitlines())
     assert set(lines) >= {"irestore", "packages", "cpu", "chosen", "models", "cache", "Hub", "self-check"}
     assert "torch" in lines["packages"]

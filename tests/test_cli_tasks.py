@@ -1,5 +1,6 @@
 """Tasks by their files and streams: what goes in, what comes out, and what is said about it."""
 
+import contextlib
 import io
 import json
 import os
@@ -7,6 +8,7 @@ import re
 import shutil
 import signal
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -607,19 +609,21 @@ def test_progress_is_shown_on_a_terminal(tmp_path: Path, weights: Path) -> None:
     def on_terminal(*more: str, term: str = "xterm") -> str:
         told, end = pty.openpty()
         termios.tcsetwinsize(end, (24, 100))
-        with open(end, "wb") as terminal:  # noqa: PTH123 a descriptor
-            shell = ["sh", "-c", f'exec "$@" 2>{os.ttyname(end)}', "sh"]
-            process = start(tmp_path, [*shell, *arguments, *more], more={"TERM": term})
-            ran: Ran = finish(process)
-            assert ran.code == 0
-            terminal.flush()
-        text = b""
-        try:
-            while block := os.read(told, 4096):
-                text += block
-        except OSError:  # the other end is closed
-            pass
+        text = bytearray()
+
+        def read() -> None:
+            with contextlib.suppress(OSError):  # the other end is closed
+                while block := os.read(told, 4096):
+                    text.extend(block)
+
+        reader = threading.Thread(target=read)  # meanwhile: a terminal that nobody reads makes programs wait
+        reader.start()
+        shell = ["sh", "-c", f'exec "$@" 2>{os.ttyname(end)}', "sh"]
+        ran: Ran = finish(start(tmp_path, [*shell, *arguments, *more], more={"TERM": term}))
+        os.close(end)
+        reader.join()
         os.close(told)
+        assert ran.code == 0
         return text.decode(errors="replace")
 
     shown = on_terminal()

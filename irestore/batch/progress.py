@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 from tqdm import tqdm
 
@@ -18,17 +17,6 @@ LINE_SECONDS = 30.0
 WINDOW_SECONDS = 120.0  # over which speed is averaged, so that the time left does not jump
 TRUST_SECONDS = 10.0  # after which the time left is believed
 LONG_SECONDS = 120.0  # a run that takes longer is told at its start what would be faster
-
-
-class _Bar(tqdm):  # type: ignore[type-arg]
-    """A bar with words of ours on both sides."""
-
-    before = after = ""
-
-    @property
-    def format_dict(self) -> dict[str, Any]:
-        """What `bar_format` may name."""
-        return {**super().format_dict, "before": self.before, "after": self.after}
 
 
 class Progress:
@@ -47,9 +35,9 @@ class Progress:
         self._began = self._ticked = self._told = monotonic()
         terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._lines = shown and not terminal
-        self._bar = _Bar(
+        self._bar = tqdm(
             total=1,
-            bar_format="{before} {percentage:3.0f}% |{bar}| {after}",
+            bar_format="{desc} {percentage:3.0f}% |{bar}|{postfix}",
             file=sys.stderr,
             disable=not (shown and terminal),
             dynamic_ncols=True,
@@ -99,8 +87,9 @@ class Progress:
                 self.say(f"irestore: {place} {share:.0%}, {left}")
                 self._told = now
             if not self._bar.disable:
-                self._bar.before, self._bar.after, self._bar.n = place, left, share
-                self._bar.refresh()
+                self._bar.n = share
+                self._bar.set_description_str(place, refresh=False)
+                self._bar.set_postfix_str(left)
 
     def say(self, text: str) -> None:
         """One line on stderr, above the bar."""

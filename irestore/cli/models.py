@@ -173,7 +173,7 @@ def import_(ctx: click.Context, /, source: Path, output: Path | None, name: str 
             entry = weights.convert(source, output, config=config, task=task)
     except IncompleteError as error:
         command = shlex.join(["irestore", *(ctx.obj or ()), *error.options])
-        raise UsageError(f"{error}. With published values: {command}") from error
+        raise UsageError(f"{error}: {command}") from error
     does, config = task_name(entry.task, entry.scale), json.dumps(dict(entry.config))
     click.echo(f"{entry.architecture}, {does}: {config}", err=True)
     click.echo(one_line(output or weights.locate(entry)))

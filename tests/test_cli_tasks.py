@@ -204,7 +204,7 @@ def test_results_say_who_made_them_and_are_known_again(
     assert main(everything) == 0
     assert results(here) == before
     err = capsys.readouterr().err
-    assert "4 skipped, which irestore made itself; --include-restored" in err
+    assert "4 skipped: made by irestore itself; --include-restored" in err
     assert "0 done, 8 skipped, 0 failed" in err
 
 
@@ -225,7 +225,7 @@ def test_results_of_another_model_are_kept_and_told_or_made_again(
     capsys.readouterr()
     assert main([*command, "-m", str(weights), "--json"]) == 0
     out, err = capsys.readouterr()
-    assert "4 skipped, whose results exist already; --overwrite makes them again" in err
+    assert "4 skipped: the result exists already; --overwrite makes it again" in err
     assert "1 of those made by other; --redo replaces what another model made" in err
     assert [json.loads(line)["model"] for line in out.splitlines()] == ["other", "tiny", None, None]
     assert results(here / "out") == before
@@ -541,7 +541,7 @@ def test_a_model_that_is_named_says_the_scale_and_is_used_as_often_as_another_on
     assert main(["sr", "-n", "-x4", "-m", "compact-x2", "a.png", "-d", "cpu"]) == 0
     out, err = capsys.readouterr()
     assert "36x28 (sr x2, sr x2)" in out
-    assert "1 larger than one network makes it, so by several: sr x2, sr x2" in err
+    assert "1 by several networks, since one does not make it that large: sr x2, sr x2" in err
     assert main(["sr", "-n", "-x1.5", "-m", "compact-x2", "a.png", "-d", "cpu"]) == 0
     out, err = capsys.readouterr()
     assert "14x10 (sr x2, reduced)" in out
@@ -553,7 +553,7 @@ def test_results_that_exist_and_nothing_at_all_are_told(here: Path, capsys: pyte
     write_picture(here / "a_x2.png")
     (here / "empty").mkdir()
     assert main(["sr", "a.png", "-m", "compact-x2"]) == 0
-    assert "1 skipped, whose result exists already; --overwrite" in capsys.readouterr().err
+    assert "1 skipped: the result exists already; --overwrite" in capsys.readouterr().err
     assert main(["sr", "-r", "empty", "-m", "compact-x2"]) == 0
     assert "no pictures found in empty" in capsys.readouterr().err
 

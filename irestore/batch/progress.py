@@ -20,7 +20,7 @@ LONG_SECONDS = 120.0  # a run that takes longer is told at its start what would 
 
 
 class Progress:
-    """Counts pixels from any thread; `tick`, called again and again, tells how far they are of all."""
+    """Counts pixels that any thread has done; `tick`, called again and again, shows their share of all."""
 
     def __init__(
         self, total_pixels: int, pictures: int, *, shown: bool, hint: Callable[[float], str] | None = None
@@ -45,28 +45,28 @@ class Progress:
         )
 
     def present(self, path: Path) -> None:
-        """This picture is being computed."""
+        """Show the name of this picture from now on."""
         name = one_line(path.name)
         self._name = name if len(name) <= 30 else f"{name[:14]}…{name[-15:]}"
 
     def advance(self, pixels: float, *, computed: bool = True) -> None:
-        """So many pixels are done with; those that were not computed, as of a picture that fails, tell no speed."""
+        """Count pixels as done; not `computed` are those of a picture that failed, which say nothing about speed."""
         with self._lock:
             self.pixels += pixels
             self._fresh += pixels if computed else 0.0
 
     @property
     def seconds_left(self) -> float:
-        """By the speed of the last minutes; infinite where nothing is known of it."""
+        """Estimate it from the speed of the last minutes; infinite where no speed is known."""
         left = max(self.total_pixels - self.pixels, 0.0)
         return left * self._seconds / self._computed if self._computed > 0 else math.inf
 
     def start(self) -> None:
-        """What was loaded before does not count as slowness."""
+        """Start the clock: the time for loading does not count."""
         self._began = self._ticked = self._told = monotonic()
 
     def tick(self) -> None:
-        """Tell, where it is time to."""
+        """Draw the bar, or print a line, where it is time to."""
         with self._lock:
             now = monotonic()
             passed = now - self._ticked
@@ -92,11 +92,11 @@ class Progress:
                 self._bar.set_postfix_str(left)
 
     def say(self, text: str) -> None:
-        """One line on stderr, above the bar."""
+        """Print one line on stderr, above the bar."""
         with self._lock:
             tqdm.write(one_line(text), file=sys.stderr)
 
     def close(self) -> None:
-        """Leave the terminal as it is for what is said next."""
+        """Remove the bar from the terminal."""
         self._bar.leave = False
         self._bar.close()

@@ -109,7 +109,7 @@ def _candidates(options: Options) -> dict[Step, tuple[weights.Entry, ...]]:
             found = candidates(model, computing, options.task, str(scale))
             own = tuple(entry for entry in found if entry.sources != "lossy") or found
             wanted[Step(options.task, scale)] = own
-            every = weights.candidates(options.task, scale, manifests=model.manifest)  # for `-m fast` too
+            every = weights.candidates(options.task, scale, None, model.manifest)  # for `-m fast` too
             lossy = tuple(entry for entry in every if entry.sources == "lossy" and entry not in own)
             if lossy and own[0].bundled:
                 wanted[Step(options.task, scale, lossy=True)] = (*lossy, *own)

@@ -174,8 +174,8 @@ def import_(ctx: click.Context, /, source: Path, output: Path | None, name: str 
     except IncompleteError as error:
         command = shlex.join(["irestore", *(ctx.obj or ()), *error.options])
         raise UsageError(f"{error}: {command}") from error
-    does, config = task_name(entry.task, entry.scale), json.dumps(dict(entry.config))
-    click.echo(f"{entry.architecture}, {does}: {config}", err=True)
+    does, full = task_name(entry.task, entry.scale), json.dumps(dict(entry.config))
+    click.echo(f"{entry.architecture}, {does}: {full}", err=True)
     click.echo(one_line(output or weights.locate(entry)))
     click.echo(f"next: irestore {entry.task} -m {shlex.quote(str(output or entry.name))} photo.png", err=True)
 

@@ -42,6 +42,15 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setattr("irestore.weights.hub.cache", lambda: tmp_path / "hub")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="has no such users")
+def test_a_user_without_a_home_needs_none(monkeypatch, capsys):
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    assert main(["models"]) == 0
+    assert "compact-x4" in capsys.readouterr().out
+
+
 def test_the_list_shows_every_model_with_its_size_state_and_purpose(capsys):
     assert main(["models"]) == 0
     table = capsys.readouterr().out
@@ -186,6 +195,7 @@ def test_an_imported_model_has_a_name_until_it_is_removed(tmp_path, capsys):
     assert main(command) == 0
     out, err = capsys.readouterr()
     assert load_file(out.strip()).keys() == state.keys()
+    assert err.startswith("heart, sr x2: {")
     assert "next: irestore sr -m my_net photo.png" in err
     assert weights.load(weights.candidates("sr", 2, "my_net")[0]).config.conv_scale == 0.5
     assert main(["models"]) == 0

@@ -18,6 +18,7 @@ from test_models import NETWORKS
 from irestore import degrade, models, weights
 from irestore.field import Field
 from irestore.runner import pad
+from irestore.tasks import TASKS
 from irestore.tiling import Tiling
 from irestore.weights.manifest import read
 from training import data, learning, muon, plot, queue, train
@@ -459,7 +460,7 @@ def test_every_config_is_whole(path: Path):
     assert ("degradation" in config) == (config["task"] != "sr" or "photo" in path.stem)
     if "degradation" in config:
         build(config["degradation"])
-    assert config["task"] in weights.TASKS
+    assert config["task"] in TASKS
     for key in ("size", "valid_size"):
         assert config["data"][key] % model.window == 0
     assert learning.Schedule(config["train"]).steps > 0
@@ -476,4 +477,4 @@ def test_every_config_is_whole(path: Path):
 
 def test_there_is_a_config_for_every_task_and_scale():
     kinds = {path.stem for path in CONFIGS}
-    assert {"sr_x2", "sr_x3", "sr_x4", *(set(weights.TASKS) - {"sr"})} <= kinds
+    assert {"sr_x2", "sr_x3", "sr_x4", *(set(TASKS) - {"sr"})} <= kinds

@@ -124,7 +124,7 @@ def _existing(folder: Path) -> Path:
 
 
 def _try_folder(folder: Path) -> bool:
-    """Make the folder and a file in it; whether names there that differ only in case are one. Raises OSError.
+    """Make the folder and a file in it, and tell whether names that differ only in case are one. Raises OSError.
 
     Removes what a killed run has left there, once it is a day old: younger, it may be another run's work.
     """
@@ -140,7 +140,7 @@ def _try_folder(folder: Path) -> bool:
 
 
 def _look_at_folder(folder: Path) -> bool:
-    """As `_try_folder`, without touching anything: what can be said without a file is said."""
+    """As `_try_folder`, as far as that can be known without making a folder or a file."""
     nearest = _existing(folder)
     if not nearest.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))

@@ -1,4 +1,4 @@
-"""An item's pictures from its file, and to its file."""
+"""Reads the pictures of an item, and writes its result."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ class RunOptions:
 
 
 def read_item(item: Item, options: RunOptions) -> Iterator[images.Picture]:
-    """The frames that the plan promised, one at a time.
+    """Read the frames that the plan promised, one at a time.
 
     Raises ReadError, also when the file is not any more what the plan saw, and UsageError for transparency that the
     target cannot hold.

@@ -42,7 +42,7 @@ class Input:
 
     @property
     def key(self) -> tuple[int, int]:
-        """Equal for two names of one file."""
+        """Device and inode, which are equal for two names of one file."""
         return (self.status.st_dev, self.status.st_ino)
 
     def stream(self) -> Path | BinaryIO:
@@ -50,7 +50,7 @@ class Input:
         return self.path if self.content is None else io.BytesIO(self.content)
 
     def changed(self) -> bool:
-        """Whether the file is not any more what it was when it was found. Raises OSError when it has gone."""
+        """Whether the file has changed since it was found. Raises OSError where it is gone."""
         if self.content is not None:
             return False
         now, then = self.path.stat(), self.status

@@ -9,8 +9,8 @@ from pathlib import Path
 from irestore import images
 from irestore.batch.chain import MOST, Size, Step, chain_of
 from irestore.batch.checks import check_folders, check_inputs_kept, check_space, check_targets
-from irestore.batch.inputs import SUFFIXES, Elsewhere, Input, Item, Refused, examine
-from irestore.batch.naming import STDOUT, Naming, Seen, check_template, default_template, name_safe
+from irestore.batch.inputs import Elsewhere, Input, Item, Refused, examine
+from irestore.batch.naming import STDOUT, Naming, Seen, check_template, default_template, name_safe, names_picture
 from irestore.batch.report import Outcome
 from irestore.errors import ImageError, UsageError
 
@@ -96,8 +96,7 @@ def _naming(request: Request, inputs: Sequence[Input], *, several: bool) -> Nami
         if several:
             raise UsageError("-o -: standard output takes one picture; name one input, or give a folder")
         return Naming(template, values, to_stdout=True)
-    names_picture = Path(output).suffix.lower() in SUFFIXES or images.format_of(output) is not None
-    if not names_picture or output.endswith(("/", os.sep)) or os.path.isdir(output):  # noqa: PTH112 Path raises for long names
+    if not names_picture(output) or output.endswith(("/", os.sep)) or os.path.isdir(output):  # noqa: PTH112 Path raises for long names
         if any(each.content is not None for each in inputs):
             raise UsageError(f"-o {output}: what is read from standard input has no name; give the output one")
         return Naming(template, values, folder=Path(output), suffix=suffix)

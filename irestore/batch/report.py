@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from irestore.batch.progress import Progress
-from irestore.batch.progress import duration as duration
-from irestore.errors import RestoreError
+from irestore.errors import RestoreError, duration
 
 Status = Literal["planned", "done", "skipped", "failed"]
 SHOWN = 20  # failures that are named again at the end
@@ -135,7 +134,7 @@ class Report:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Inside, the network computes; time in which it does so for several pictures at once counts once."""
+        """Count the time inside as computing; time in which several pictures are computed counts once."""
         with self._lock:
             if not self._computing:
                 self._computing_since = time.monotonic()
@@ -149,26 +148,24 @@ class Report:
                     self.totals.busy_seconds += time.monotonic() - self._computing_since
 
     def concluded(self, pixels: float) -> None:
-        """One more picture of the plan is done with, and what was left of it needs no computing."""
+        """Count a picture of the plan as finished, with the pixels of it that need no computing any more."""
         with self._lock:
             self.shown.concluded += 1
         self.shown.advance(pixels, computed=False)
 
     def started(self, hint: Callable[[float], str] | None = None) -> None:
-        """Loading is over: the wall time counts from here. `hint` tells what would be faster, if it will be long."""
+        """Start the clock, after loading. `hint` says what would be faster, for a run that will take long."""
         self._started = time.monotonic()
         self.shown.hint = hint if self.verbosity >= 0 else None
         self.shown.start()
 
     def close(self) -> None:
-        """The wall time ends here and the bar is taken off the screen."""
+        """Stop the clock and remove the bar."""
         self.totals.seconds = time.monotonic() - self._started
         self.shown.close()
 
     def summary(self) -> list[str]:
-        """Lines for people: of several pictures each failure again and the slowest; at last the counts, and where the
-        results are and what made them.
-        """
+        """Lines for people: the failures again and the slowest picture, then counts, place of results and models."""
         totals, lines = self.totals, []
         several = totals.done + totals.skipped + totals.failed > 1
         if several and totals.done:

@@ -142,7 +142,7 @@ class Restorer:
         return peak if sys.platform == "darwin" else peak * 1024
 
     def __call__(
-        self, pictures: Sequence[images.Picture], progress: Progress, steps: Steps = None
+        self, pictures: Sequence[images.Picture], progress: Progress = lambda share: None, steps: Steps = None
     ) -> list[images.Picture]:
         """Pictures of the same `padded` sizes -> what the networks make of them, each as if it had been alone.
 

@@ -10,14 +10,14 @@ import irestore
 from irestore import images, weights
 from irestore.batch.chain import Size, Step
 from irestore.batch.inputs import STDIN, find, read_list
-from irestore.batch.naming import STDOUT, name_safe
+from irestore.batch.naming import STDOUT, name_safe, names_picture
 from irestore.batch.plan import Plan, Request, plan
 from irestore.batch.report import Report
-from irestore.cli.choice import candidates, explain, obtain
+from irestore.cli.choice import candidates, check_fits, explain, obtain
 from irestore.cli.dryrun import show
 from irestore.cli.options import DEFAULT_SCALE, Model, Options
 from irestore.cli.tell import circumstances, hint, report_plan
-from irestore.errors import IrestoreError, UsageError
+from irestore.errors import IrestoreError, UsageError, say
 from irestore.tasks import TASKS
 from irestore.weights.paths import sha256
 
@@ -32,14 +32,11 @@ class Job:
     paths: Mapping[Step, Path]  # of their weights; none where nothing is to be computed
 
 
-def restore_files(options: Options, *, summary: bool = True) -> int:
-    """Carry out a task and return the exit code. Raises IrestoreError for what concerns the run as a whole.
-
-    `summary`: whether to tell at the end how it went; what failed is always told.
-    """
+def restore_files(options: Options) -> int:
+    """Carry out a task and return the exit code. Raises IrestoreError for what concerns the run as a whole."""
     job = prepare(options)
     if not options.files.dry_run:
-        return _run(options, job, summary)
+        return run_job(options, job)
     show(job.plan, job.entries, options)
     records = sys.stdout if options.messages.json else None
     report = Report(verbosity=options.messages.verbosity, records=records, progress=False)
@@ -57,6 +54,7 @@ def prepare(options: Options) -> Job:
     _check_streams(options)
     if not files.inputs and files.files_from is None:
         raise UsageError(f"no pictures to restore; name files or folders, as in: irestore {options.task} photos/*.png")
+    _tell_of_folder(options)
     listed = read_list(files.files_from) if files.files_from is not None else []
     wanted = _candidates(options)
     *_, last = wanted
@@ -111,7 +109,8 @@ def _candidates(options: Options) -> dict[Step, tuple[weights.Entry, ...]]:
             found = candidates(model, computing, options.task, str(scale))
             own = tuple(entry for entry in found if entry.sources != "lossy") or found
             wanted[Step(options.task, scale)] = own
-            lossy = tuple(entry for entry in found if entry not in own)
+            every = weights.candidates(options.task, scale, None, model.manifest)  # for `-m fast` too
+            lossy = tuple(entry for entry in every if entry.sources == "lossy" and entry not in own)
             if lossy and own[0].bundled:
                 wanted[Step(options.task, scale, lossy=True)] = (*lossy, *own)
         return wanted
@@ -126,18 +125,11 @@ def _is_named(model: Model) -> bool:
     return (model.weights or model.model) not in (None, *weights.CHOICES)
 
 
-def check_fits(entry: weights.Entry, task: str, scale: str | None) -> weights.Entry:
-    """The entry itself. Raises UsageError where the file of `--weights` does something else than was asked."""
-    if entry.task not in ("", task):
-        raise UsageError(f"{entry.name}: is made for {entry.task}; use: irestore {entry.task}")
-    asked = {int(scale)} if scale else {2, 3, 4} if TASKS[task].enlarges else {1}
-    if entry.scale not in asked:
-        raise UsageError(f"{entry.name}: enlarges {entry.scale} times, {task} needs {' or '.join(map(str, asked))}")
-    return entry
+def run_job(options: Options, job: Job, *, summary: bool = True) -> int:
+    """Report what the plan settled, restore the rest, and return the exit code. Raises as `restore_files`.
 
-
-def _run(options: Options, job: Job, summary: bool) -> int:
-    """Report what the plan settled, restore the rest, and tell how it went."""
+    `summary`: whether to tell at the end how it went; what failed is always told.
+    """
     messages = options.messages
     report = Report(
         total_pixels=job.plan.work,
@@ -209,6 +201,14 @@ def _check_alone() -> None:
             f"torchrun (WORLD_SIZE={count}): its processes would all do the same; start one without it, with "
             "--device cuda:all for several GPUs, or one a machine, with --shard"
         )
+
+
+def _tell_of_folder(options: Options) -> None:
+    """Say that -o is a new folder, where its name looks like that of a file."""
+    output = options.files.output or ""
+    suffix = os.path.splitext(output)[1]  # noqa: PTH122 Path drops a final slash, which says that it is a folder
+    if suffix and not (names_picture(output) or os.path.isdir(output) or options.messages.quiet):  # noqa: PTH112 as in plan
+        say(f"-o {output}: is a folder, since {suffix} is no picture's suffix; for a file use .png, .jpg, ...")
 
 
 def _check_streams(options: Options) -> None:

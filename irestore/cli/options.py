@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 import click
 from click.shell_completion import CompletionItem
 
+from irestore.batch.chain import Size
+from irestore.batch.shards import Shard
 from irestore.cli.values import Text, byte_size, device, shard, tile
 from irestore.images import FORMATS, MAX_PIXELS, LoadOptions, SaveOptions, check_target
 
 if TYPE_CHECKING:
     import torch
 
-    from irestore.batch.chain import Size
-    from irestore.batch.shards import Shard
     from irestore.runner import Settings
 
 Section = TypeVar("Section")
@@ -76,7 +76,7 @@ class Files:
     include_restored: bool = flag(help="Also take pictures that irestore made with the same task.")
     dry_run: bool = flag("-n", help="Only print what would be done, with sizes, memory and time.")
     fail_fast: bool = flag(help="Stop at the first picture that fails.")
-    shard: "Shard" = option(type=shard, default="1/1", metavar="I/N",  # noqa: RUF009
+    shard: Shard = option(type=shard, default="1/1", metavar="I/N",  # noqa: RUF009
         help="Only part I of N, by the paths of pictures, for many machines at once; or slurm, k8s, aws, auto.")
 
 
@@ -215,7 +215,7 @@ class Options:
 
     task: str
     first: tuple[str, ...]  # tasks, or models for them, that come before
-    size: "Size | None"  # None: as the model has it
+    size: Size | None  # None: as the model has it
     strength: float
     files: Files
     model: Model

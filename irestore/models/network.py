@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from irestore.field import Field
+from irestore.tasks import task_name
 
 
 class Network(nn.Module, ABC):
@@ -23,7 +24,7 @@ class Network(nn.Module, ABC):
     def __repr__(self) -> str:
         """One line, in place of every layer."""
         millions = sum(each.numel() for each in self.parameters()) / 1e6
-        does = f"{self.task or 'a task'} x{self.scale}"
+        does = task_name(self.task, self.scale) if self.task else f"x{self.scale}"
         return f"<{type(self).__name__} {self.name}: {does}, {millions:.1f} M parameters, {self.device}>"
 
     @property

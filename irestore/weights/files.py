@@ -121,7 +121,9 @@ def convert(source: Path, target: Path, *, config: Mapping[str, Any], task: str 
             told = ", ".join(f"{key} is the {meaning}" for key, meaning in unsaid.items())
             values = {key: meaning.rpartition(": ")[2].rstrip(")") for key, meaning in unsaid.items()}
             options = [part for key, value in values.items() for part in ("--config", f"{key}={value}")]
-            raise IncompleteError(f"{source}: its shapes do not tell all about the network: {told}", options)
+            raise IncompleteError(
+                f"{source}: its shapes do not tell all about the network: {told}. With published values", options
+            )
         full = {**found.config, **config}
         model = filled(
             found.architecture, full, models.rename(found.dialect, unpacked(state, str(source))), str(source)
@@ -129,7 +131,9 @@ def convert(source: Path, target: Path, *, config: Mapping[str, Any], task: str 
         own = metadata(source).get("task") if source.suffix == ".safetensors" else None
         task = task or own or ("sr" if model.scale > 1 else None)
         if task is None:
-            raise IncompleteError(f"{source}: keeps the size of a picture; say what it does", ["--task", "denoise"])
+            raise IncompleteError(
+                f"{source}: keeps the size of a picture; say what it does, as in", ["--task", "denoise"]
+            )
         full["upscale"] = model.scale
         said = {"architecture": found.architecture, "config": full, "dialect": None, "task": task}
         state = {key: value.contiguous() for key, value in model.state_dict().items()}

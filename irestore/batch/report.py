@@ -36,6 +36,7 @@ class Outcome:
     model: str | None = None
     seconds: float | None = None
     peak_bytes: int | None = None
+    foreseen: bool = True  # what made it fail
 
     def record(self) -> dict[str, Any]:
         """The outcome as the JSON object of `--json`."""
@@ -97,6 +98,7 @@ class Report:
         self._computing_since = 0.0
         self._started = time.monotonic()
         self._slowest: Outcome | None = None
+        self.unforeseen = 0  # failures in a row that nobody foresaw
         self._failures: list[str] = []
         self._models: dict[str, None] = {}  # in the order of their first result
         self._folders: dict[Path, None] = {}
@@ -108,6 +110,7 @@ class Report:
         """Count a picture, write its record, and say what people should know about it."""
         with self._lock:
             setattr(self.totals, outcome.status, getattr(self.totals, outcome.status) + 1)
+            self.unforeseen = 0 if outcome.foreseen else self.unforeseen + 1
             if outcome.status == "done":
                 self._made(outcome, pixels)
             if self.records is not None:
@@ -181,7 +184,8 @@ class Report:
         if totals.done:
             last += f" in {duration(totals.seconds)}"
             if self.verbosity > 0:
-                last += f" ({totals.pixels / 1e6:.3g} megapixels read, computing {totals.busy:.0%} of the time)"
+                busy = f", computing {totals.busy:.0%} of the time" if totals.busy else ""
+                last += f" ({totals.pixels / 1e6:.3g} megapixels read{busy})"
             last += f": {self._place()}made by {', '.join(self._models)}"
         return [*lines, last]
 

@@ -84,13 +84,18 @@ class Restorer:
         self.device = next((network.device for network in networks.values()), torch.device("cpu"))
         self._loaded = {step: Loaded(network, settings) for step, network in networks.items()}
         self._alpha: AlphaMode = alpha
-        self._strength = strength
+        self._strength, self._settings = strength, settings
         self._threads = torch.get_num_threads() if self.device.type == "cpu" else 1
         self.beside = self._threads // -(-self._threads // MOST_BESIDE)
         # Threads that read or write meanwhile: to compute takes a CPU about five times as long, but a GPU less time.
         spare = max(2, self.beside // 2) if self.device.type == "cpu" else 2 + min(8, cpu_count() or 1)
         self.workers = self.beside + spare
         self.large_pictures = 1 + spare  # in memory at once, of those that are computed alone
+
+    def on(self, device: torch.device | str) -> "Restorer":
+        """The same on a device, to which the networks move, with the threads that there are now."""
+        networks = {step: each.network.to(device) for step, each in self._loaded.items()}
+        return Restorer(networks, self._settings, alpha=self._alpha, strength=self._strength)
 
     def side_by_side(self, height: int, width: int, steps: Steps = None) -> int:
         """How many pictures of that size may be computed at the same time, each in a thread of its own."""

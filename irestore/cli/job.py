@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,9 +38,11 @@ def restore_files(options: Options, *, summary: bool = True) -> int:
 
     `summary`: whether to tell at the end how it went; what failed is always told.
     """
-    job = prepare(options)
     if not options.files.dry_run:
-        return _run(options, job, summary)
+        with ExitStack() as stack:
+            options = _connected(options, stack)
+            return _run(options, prepare(options), summary)
+    job = prepare(options)
     show(job.plan, job.entries, options)
     records = sys.stdout if options.messages.json else None
     report = Report(verbosity=options.messages.verbosity, records=records, progress=False)
@@ -136,6 +139,18 @@ def check_fits(entry: weights.Entry, task: str, scale: str | None) -> weights.En
     return entry
 
 
+def _connected(options: Options, stack: ExitStack) -> Options:
+    """The options, with the workers of `--ray` and where they compute, by which the default model is chosen."""
+    if options.files.ray is None:
+        return options
+    from irestore.batch.cluster import connected
+
+    computing = options.computing
+    workers = stack.enter_context(connected(options.files.ray, computing.device, computing.threads))
+    computing = replace(computing, device=workers.device, threads=workers.threads)
+    return replace(options, computing=computing, workers=workers)
+
+
 def _run(options: Options, job: Job, summary: bool) -> int:
     """Report what the plan settled, restore the rest, and tell how it went."""
     messages = options.messages
@@ -173,32 +188,39 @@ def _restore(options: Options, job: Job, report: Report) -> None:
     from irestore.batch.restorer import Restorer
     from irestore.batch.run import RunOptions, run
 
-    devices, settings = options.computing.begin(), options.computing.settings()
+    computing = options.computing if options.workers is None else replace(options.computing, device="cpu")
+    devices, settings = computing.begin(), computing.settings()
+    where = str(options.workers or ", ".join(map(str, devices)))
     alpha, strength = options.pictures.alpha, options.strength
     restorers = []
     for device in devices:
         networks = {step: weights.read(entry, job.paths[step], device) for step, entry in job.entries.items()}
         restorers.append(Restorer(networks, settings, alpha=alpha, strength=strength))
     if options.messages.verbose:
-        for line in circumstances(job.plan, networks, ", ".join(map(str, devices)), options):
+        for line in circumstances(job.plan, networks, where, options):
             report.say(f"irestore: {line}")
-    used = {
-        step: (name_safe(entry.name), entry.sha256 or sha256(job.paths[step])) for step, entry in job.entries.items()
-    }
+    used, tasks, version = (
+        {},
+        job.tasks,
+        irestore.__version__,
+    )  # not the job itself, of which a cluster would be sent a copy
+    for step, entry in job.entries.items():
+        used[step] = name_safe(entry.name), entry.sha256 or sha256(job.paths[step])
     run_options = RunOptions(
         load=options.pictures.load(),
         save=replace(options.pictures.save(), overwrite=options.files.overwrite),
-        provenance=lambda item: images.provenance(
-            irestore.__version__, (used[step] for step in item.chain.steps), job.tasks
-        ),
+        provenance=lambda item: images.provenance(version, (used[step] for step in item.chain.steps), tasks),
         keep_alpha=options.pictures.alpha != "drop",
         fail_fast=options.files.fail_fast,
         # Not by what is left to do, nor by how small a shard is: run again, or in shards, it gives the same bytes.
         side_by_side=options.files.shard.count > 1
         or sum(item.frames for item in job.plan.items) + len(job.plan.settled) > 1,
     )
-    report.started(lambda seconds: hint(seconds, job.entries, str(devices[0]), options))
-    run(job.plan.items, Pool(restorers), report, run_options)
+    report.started(lambda seconds: hint(seconds, job.entries, where, options))
+    if options.workers is None:
+        run(job.plan.items, Pool(restorers), report, run_options)
+    else:
+        options.workers.run(job.plan.items, restorers[0], report, run_options)
 
 
 def _check_alone() -> None:
@@ -218,6 +240,8 @@ def _check_streams(options: Options) -> None:
         raise UsageError("-: a picture from standard input needs -o: a file, or - for standard output")
     if files.output == STDOUT and options.messages.json:
         raise UsageError("-o - and --json both need standard output; choose one")
+    if files.output == STDOUT and files.ray is not None:
+        raise UsageError("-o -: --ray writes files; leave one of the two out")
     if files.output == STDOUT and sys.stdout.isatty() and not files.dry_run:
         raise UsageError("-o -: standard output is a terminal; redirect it into a file or a pipe")
     if files.shard.count > 1 and (files.output == STDOUT or STDIN in files.inputs):

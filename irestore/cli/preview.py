@@ -35,8 +35,8 @@ def show_on_page(options: Options, models: Sequence[str], strengths: Sequence[fl
     check_page(page)
     if page.exists() and not files.overwrite:
         raise UsageError(f"--preview {page}: exists already; give another name, or --overwrite")
-    if STDIN in (*files.inputs, files.files_from) or files.dry_run or options.messages.json:
-        raise UsageError("--preview shows results of files on a page: leave out -, --dry-run and --json")
+    if STDIN in (*files.inputs, files.files_from) or files.ray or files.dry_run or options.messages.json:
+        raise UsageError("--preview shows results of files on a page: leave out -, --ray, --dry-run and --json")
     if len(candidates) >= MOST:
         raise UsageError(f"--preview: {len(candidates)} results of a picture; a page shows up to {MOST - 1}")
     paths = _first(files)

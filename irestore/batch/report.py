@@ -12,7 +12,7 @@ from typing import Any, Literal, TextIO
 
 from irestore.batch.progress import Progress
 from irestore.batch.progress import duration as duration
-from irestore.errors import RestoreError
+from irestore.errors import RestoreError, named
 
 Status = Literal["planned", "done", "skipped", "failed"]
 SHOWN = 20  # failures that are named again at the end
@@ -42,15 +42,15 @@ class Outcome:
         """The outcome as the JSON object of `--json`."""
         return {
             "status": self.status,
-            "input": str(self.input),
-            "output": None if self.target is None else str(self.target),
+            "input": named(self.input),
+            "output": None if self.target is None else named(self.target),
             "input_size": size_record(self.input_size),
             "output_size": size_record(self.output_size),
             "model": self.model,
             "seconds": self.seconds,
             "peak_bytes": self.peak_bytes,
-            "reason": self.reason if self.status == "skipped" else None,
-            "error": self.reason if self.status == "failed" else None,
+            "reason": named(self.reason) if self.status == "skipped" else None,
+            "error": named(self.reason) if self.status == "failed" else None,
         }
 
 

@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import irestore
-from irestore import images, weights
+from irestore import __version__, images, weights
 from irestore.batch.chain import Size, Step
 from irestore.batch.inputs import STDIN, find, read_list
 from irestore.batch.naming import STDOUT, name_safe
 from irestore.batch.plan import Plan, Request, plan
+from irestore.batch.remote import stand_ins
 from irestore.batch.report import Report
 from irestore.cli.choice import candidates, explain, obtain
 from irestore.cli.dryrun import show
@@ -38,11 +38,11 @@ def restore_files(options: Options, *, summary: bool = True) -> int:
 
     `summary`: whether to tell at the end how it went; what failed is always told.
     """
-    if not options.files.dry_run:
-        with ExitStack() as stack:
-            options = _connected(options, stack)
-            return _run(options, prepare(options), summary)
-    job = prepare(options)
+    with ExitStack() as stack:
+        options = _connected(options, stack)
+        job = prepare(options, stack)
+        if not options.files.dry_run:
+            return _run(options, job, summary)
     show(job.plan, job.entries, options)
     records = sys.stdout if options.messages.json else None
     report = Report(verbosity=options.messages.verbosity, records=records, progress=False)
@@ -50,26 +50,26 @@ def restore_files(options: Options, *, summary: bool = True) -> int:
     return report.totals.exit_code
 
 
-def prepare(options: Options) -> Job:
+def prepare(options: Options, stack: ExitStack) -> Job:
     """The plan, and verified weights if there is anything to compute. Imports torch only to find the device.
 
-    Raises UsageError for what cannot be meant, ModelError for a model that cannot be had.
+    Raises UsageError for what cannot be meant, ModelError for a model that cannot be had. `stack`: what URLs need.
     """
-    files, model = options.files, options.model
+    files, model, is_listed = options.files, options.model, options.files.files_from is not None
     _check_alone()
     _check_streams(options)
-    if not files.inputs and files.files_from is None:
+    if not files.inputs and not is_listed:
         raise UsageError(f"no pictures to restore; name files or folders, as in: irestore {options.task} photos/*.png")
     listed = read_list(files.files_from) if files.files_from is not None else []
     wanted = _candidates(options)
     *_, last = wanted
-    inputs, is_listed = [*files.inputs, *listed], files.files_from is not None
+    inputs, output = stand_ins([*files.inputs, *listed], files.output, stack, recursive=files.recursive)
     found = list(find(inputs, recursive=files.recursive, listed=is_listed, shard=files.shard))
     request = Request(
         tasks=tuple(dict.fromkeys(step.task for step in wanted)),
         models={step: entries[0].name for step, entries in wanted.items()},
         size=options.size or Size(factor=last.scale if _is_named(model) else DEFAULT_SCALE),
-        output=files.output,
+        output=output,
         template=files.name,
         overwrite=files.overwrite,
         redo=files.redo,
@@ -141,7 +141,7 @@ def check_fits(entry: weights.Entry, task: str, scale: str | None) -> weights.En
 
 def _connected(options: Options, stack: ExitStack) -> Options:
     """The options, with the workers of `--ray` and where they compute, by which the default model is chosen."""
-    if options.files.ray is None:
+    if options.files.ray is None or options.files.dry_run:
         return options
     from irestore.batch.cluster import connected
 
@@ -199,17 +199,13 @@ def _restore(options: Options, job: Job, report: Report) -> None:
     if options.messages.verbose:
         for line in circumstances(job.plan, networks, where, options):
             report.say(f"irestore: {line}")
-    used, tasks, version = (
-        {},
-        job.tasks,
-        irestore.__version__,
-    )  # not the job itself, of which a cluster would be sent a copy
+    used, tasks = {}, job.tasks  # for a cluster, to which the whole job would be too much to send
     for step, entry in job.entries.items():
         used[step] = name_safe(entry.name), entry.sha256 or sha256(job.paths[step])
     run_options = RunOptions(
         load=options.pictures.load(),
         save=replace(options.pictures.save(), overwrite=options.files.overwrite),
-        provenance=lambda item: images.provenance(version, (used[step] for step in item.chain.steps), tasks),
+        provenance=lambda item: images.provenance(__version__, (used[step] for step in item.chain.steps), tasks),
         keep_alpha=options.pictures.alpha != "drop",
         fail_fast=options.files.fail_fast,
         # Not by what is left to do, nor by how small a shard is: run again, or in shards, it gives the same bytes.

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from irestore import images
 from irestore.batch.inputs import STDIN, Input, find, read_list
+from irestore.batch.remote import is_url
 from irestore.batch.shards import WHOLE
 from irestore.cli.job import restore_files
 from irestore.cli.options import Files, Options
@@ -68,8 +69,10 @@ def _first(files: Files) -> dict[str, Path]:
     """The first pictures by their stems."""
     listed = read_list(files.files_from) if files.files_from is not None else []
     paths: dict[str, Path] = {}
-    is_listed = files.files_from is not None
-    for found in find([*files.inputs, *listed], recursive=files.recursive, listed=is_listed, shard=files.shard):
+    inputs, is_listed = [*files.inputs, *listed], files.files_from is not None
+    if any(map(is_url, inputs)):
+        raise UsageError("--preview shows pictures of this machine: leave out URLs")
+    for found in find(inputs, recursive=files.recursive, listed=is_listed, shard=files.shard):
         if isinstance(found, Input) and len(paths) < PICTURES:
             paths.setdefault(found.path.stem, found.path)
     return paths

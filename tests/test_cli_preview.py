@@ -59,7 +59,7 @@ def test_models_are_compared_and_one_that_cannot_be_had_does_not_stop_the_others
         (["--strength", "0.2", "--strength", "0.3"], "several are compared by --preview page.html"),
         (["--preview", "page.png"], "page.png: a page ends in .html"),
         (["--preview", "mine.html"], "mine.html: exists already"),
-        (["--preview", "page.html", "-n"], "leave out -, --dry-run and --json"),
+        (["--preview", "page.html", "-n"], "leave out -, --ray, --dry-run and --json"),
         (["--preview", "page.html", *(f"--strength=0.{digit}" for digit in range(9))], "a page shows up to 8"),
     ],
 )

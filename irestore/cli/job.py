@@ -214,7 +214,9 @@ def _restore(options: Options, job: Job, report: Report) -> None:
     )
     report.started(lambda seconds: hint(seconds, job.entries, where, options))
     if options.workers is None:
-        run(job.plan.items, Pool(restorers), report, run_options)
+        if not run_options.side_by_side:  # one picture in all
+            restorers[0].share(restorers[1:])
+        run(job.plan.items, Pool(restorers if run_options.side_by_side else restorers[:1]), report, run_options)
     else:
         options.workers.run(job.plan.items, restorers[0], report, run_options)
 

@@ -7,7 +7,6 @@ alone then, so that one which kills whoever restores it takes no others along.
 import contextlib
 import os
 import signal
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -20,9 +19,10 @@ import torch
 from irestore.batch.inputs import Item
 from irestore.batch.plan import EXISTS
 from irestore.batch.pool import Pool
+from irestore.batch.progress import attend
 from irestore.batch.report import Outcome, Report
 from irestore.batch.restorer import BATCH_PIXELS, MOST_BESIDE, Restorer
-from irestore.batch.run import UNFORESEEN, RunOptions, attend, run
+from irestore.batch.run import UNFORESEEN, RunOptions, run
 from irestore.devices import exact_convolutions
 from irestore.errors import IrestoreError, RestoreError, UsageError, install_command
 
@@ -53,7 +53,7 @@ class Workers:
         Raises RestoreError where no actor can be started.
         """
         driver = _Driver(self, items, restorer, report, options)
-        attend([threading.Thread(target=driver.work, name="driver", daemon=True)], report.tick, driver.stop)
+        attend(driver.work, 1, report.tick, driver.stop)
         if driver.cause is not None:
             raise driver.cause
 

@@ -28,6 +28,30 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def attend(
+    work: Callable[[], None], many: int, tick: Callable[[], None], stop: Callable[[BaseException], None]
+) -> None:
+    """Have so many threads do it, and wait for them, with a `tick` now and then; `stop` is told of each Ctrl-C."""
+    ended = threading.Event()
+
+    def whole() -> None:
+        work()
+        ended.set()
+
+    workers = [threading.Thread(target=whole, name="worker", daemon=True) for _ in range(many)]
+    for worker in workers:
+        worker.start()
+    while True:
+        try:
+            while any(worker.is_alive() for worker in workers):  # a `join` cut short by Ctrl-C takes it for dead
+                ended.wait(DRAW_SECONDS)
+                ended.clear()
+                tick()
+            return
+        except KeyboardInterrupt as interrupt:
+            stop(interrupt)
+
+
 class _Bar(tqdm):  # type: ignore[type-arg]
     """A bar with words of ours on both sides."""
 

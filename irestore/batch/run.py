@@ -10,7 +10,7 @@ disk) nothing more is begun, and what is computed is still written.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,12 +22,12 @@ from irestore.batch.files import RunOptions as RunOptions
 from irestore.batch.inputs import Item
 from irestore.batch.plan import EXISTS
 from irestore.batch.pool import Pool, batches
+from irestore.batch.progress import attend
 from irestore.batch.report import Outcome, Report, Status
 from irestore.devices import exact_convolutions
 from irestore.errors import WriteError
 from irestore.images import Picture, reduced
 
-POLL_SECONDS = 0.01
 UNFORESEEN = 3  # pictures that fail in a row, each by an error that nobody foresaw, end the run
 
 
@@ -55,20 +55,6 @@ def run(items: Sequence[Item], pool: Pool, report: Report, options: RunOptions) 
         _Run(iter(batches(items, pool)), pool, report, options).run()
 
 
-def attend(workers: list[threading.Thread], tick: Callable[[], None], stop: Callable[[BaseException], None]) -> None:
-    """Start the threads and wait for them, with a `tick` now and then; `stop` is told of each Ctrl-C."""
-    for worker in workers:
-        worker.start()
-    while True:
-        try:
-            while any(worker.is_alive() for worker in workers):  # a `join` cut short by Ctrl-C takes it for dead
-                time.sleep(POLL_SECONDS)
-                tick()
-            return
-        except KeyboardInterrupt as interrupt:
-            stop(interrupt)
-
-
 @dataclass
 class _Run:
     units: Iterator[list[Item]]
@@ -84,9 +70,7 @@ class _Run:
 
     def run(self) -> None:
         """Start the workers and wait for them."""
-        workers = range(self.pool.workers)
-        threads = [threading.Thread(target=self._work, name="worker", daemon=True) for _ in workers]
-        attend(threads, self.report.tick, self._interrupted)
+        attend(self._work, self.pool.workers, self.report.tick, self._interrupted)
         if self.cause is not None:
             raise self.cause
 

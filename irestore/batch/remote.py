@@ -17,7 +17,8 @@ from typing import Any, BinaryIO, TypeVar
 
 from irestore.errors import STANDS_FOR_URLS, ReadError, UsageError, WriteError, install_command, named
 
-Each, Made = TypeVar("Each"), TypeVar("Made")
+Each = TypeVar("Each")
+Made = TypeVar("Made")
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 HEADER_BYTES = 2**18  # asked for at once, where a header is looked at
 AT_ONCE = 16  # requests
@@ -114,9 +115,9 @@ def sent(target: Path, *, overwrite: bool) -> Iterator[None]:
 
 def _system(url: str) -> tuple[Any, str]:
     """The file system of a URL, and what it calls it. Raises UsageError where there is none."""
-    import fsspec.core
-
     try:
+        import fsspec.core
+
         return fsspec.core.url_to_fs(url)  # type: ignore[no-any-return]
     except ImportError as error:
         raise UsageError(f"{url}: such URLs need an extra ({error}): {install_command('remote')}") from error

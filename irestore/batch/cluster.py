@@ -106,7 +106,7 @@ class _Worker:
         """Outcomes, each with pixels; the notes on them; and why no more is to be tried, as where a disk is full."""
         outcomes, notes, cause = list[Any](), list[str](), None
         report = Report(progress=False)
-        report.note = notes.append  # type: ignore[method-assign]
+        report.note = lambda text: notes.append(text)  # type: ignore[method-assign]
         report.add = lambda *told: outcomes.append(told)  # type: ignore[method-assign]
         try:
             run(items, self._pool, report, self._options)

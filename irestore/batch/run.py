@@ -52,12 +52,14 @@ def run(items: Sequence[Item], pool: Pool, report: Report, options: RunOptions) 
     Raises WriteError when a disk is full, and KeyboardInterrupt as it came; both after what was computed is written.
     """
     with exact_convolutions(pool.device):  # around all devices: it is one switch, which each would turn for the others
-        _Run(iter(batches(items, pool)), pool, report, options).run()
+        units = batches(items, pool)
+        _Run(iter(units), min(pool.workers, len(units)), pool, report, options).run()
 
 
 @dataclass
 class _Run:
     units: Iterator[list[Item]]
+    workers: int
     pool: Pool
     report: Report
     options: RunOptions
@@ -70,7 +72,7 @@ class _Run:
 
     def run(self) -> None:
         """Start the workers and wait for them."""
-        attend(self._work, self.pool.workers, self.report.tick, self._interrupted)
+        attend(self._work, self.workers, self.report.tick, self._interrupted)
         if self.cause is not None:
             raise self.cause
 

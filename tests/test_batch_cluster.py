@@ -61,7 +61,9 @@ class Deadly(Restorer):
         return super().__call__(pictures, *arguments)
 
 
-def test_a_picture_that_kills_every_worker_fails_by_name_and_takes_no_other_along(cluster: Any, tmp_path: Path) -> None:
+def test_a_picture_that_kills_every_worker_fails_by_name_and_takes_no_other_along(
+    cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from ray import cloudpickle
 
     from irestore.batch.cluster import connected
@@ -79,6 +81,7 @@ def test_a_picture_that_kills_every_worker_fails_by_name_and_takes_no_other_alon
         assert str(workers) == "2 workers of 1 CPU threads each"
         workers.run(items, restorer, report, RunOptions())
     report.close()
+    assert capsys.readouterr().out == ""
     told = [json.loads(line) for line in records.getvalue().splitlines()]
     assert len({record["input"] for record in told}) == len(told) == len(items)
     failed = {Path(record["input"]).name: record["error"] for record in told if record["status"] == "failed"}

@@ -7,6 +7,7 @@ alone then, so that one which kills whoever restores it takes no others along.
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -53,18 +54,15 @@ class Workers:
         Raises RestoreError where no actor can be started.
         """
         driver = _Driver(self, items, restorer, report, options)
-        attend(driver.work, 1, report.tick, driver.stop)
+        with contextlib.redirect_stdout(sys.stderr):  # Ray prints what it has to say of deaths
+            attend(driver.work, 1, report.tick, driver.stop)
         if driver.cause is not None:
             raise driver.cause
 
 
 @contextlib.contextmanager
 def connected(address: str, device: str, threads: int | None) -> Iterator[Workers]:
-    """Inside, the cluster of that address is connected, or a new one of this machine ("local"). Raises UsageError.
-
-    Without `threads` an actor has those of the smallest machine, up to the number that is of use, so that the same
-    cluster gives the same bytes.
-    """
+    """Inside, the cluster of that address is connected, or a new one of this machine ("local"). Raises UsageError."""
     if device not in ("auto", "cuda", "cpu"):
         raise UsageError(f"--device {device}: with --ray it is auto, cuda or cpu; every GPU of the cluster is taken")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports each start to its makers
@@ -82,6 +80,7 @@ def connected(address: str, device: str, threads: int | None) -> Iterator[Worker
         if device == "cuda" or (device == "auto" and any(gpus)):
             workers = Workers("cuda", 1, sum(gpus))
         else:
+            # Those of the smallest machine, up to the number that is of use: the same cluster gives the same bytes.
             threads = threads or min([MOST_BESIDE, *filter(None, cpus)])
             workers = Workers("cpu", threads, sum(count // threads for count in cpus))
         if not workers.count:

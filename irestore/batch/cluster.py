@@ -54,8 +54,9 @@ class Workers:
         Raises RestoreError where no actor can be started.
         """
         driver = _Driver(self, items, restorer, report, options)
-        with contextlib.redirect_stdout(sys.stderr):  # Ray prints what it has to say of deaths
+        with contextlib.redirect_stdout(sys.stderr):  # Ray prints what it has to say of deaths, some at its end
             attend(driver.work, 1, report.tick, driver.stop)
+            ray.shutdown()
         if driver.cause is not None:
             raise driver.cause
 

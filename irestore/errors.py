@@ -1,13 +1,22 @@
 """Errors that irestore raises on purpose, one line each: the thing, the cause, the remedy; and words for messages."""
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+STANDS_FOR_URLS = "irestore-urls-"  # begins the name of a temporary folder, as `irestore.batch.remote` makes it
+_STANDS_IN = re.compile(rf"(?:[A-Za-z]:)?[/\\][^\s'\"]*{STANDS_FOR_URLS}\w+[/\\]([\w+.-]+)[/\\]")
+
+
+def named(text: object) -> str:
+    """The text with URLs in place of the files that stand for them."""
+    return _STANDS_IN.sub(r"\1://", str(text))
+
 
 def one_line(text: object) -> str:
-    """The text with everything that would break a line or change a terminal written as an escape."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+    """The text as people are told it: what would break a line or change a terminal is written as an escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in named(text))
 
 
 def say(text: object) -> None:

@@ -97,6 +97,7 @@ class Field:
                 field.release()
             if tiling.progress:
                 tiling.progress(owned.pixels / image.pixels)
+        target, statistics = tiling.agreed(target, statistics)
         assert target is not None
         return Field(target, tiling, resolution=self._resolution * scale, statistics=statistics)
 
@@ -161,7 +162,7 @@ class Field:
             for _, more in self._tiling.over(image, 1, self._resolution, 1, self._statistics_of):
                 statistics = statistics.merge(more) if statistics else more
                 self.release()
-            self._statistics = statistics
+            _, self._statistics = self._tiling.agreed(None, statistics)
         assert self._statistics is not None
         return self._statistics
 

@@ -48,7 +48,7 @@ class Doubler:
         self.at_once = at_once
         self.beside = beside
         self.workers = beside + 2
-        self.large_pictures = 3
+        self.large = threading.Semaphore(3)
         self.door, self.permits = threading.Lock(), threading.Semaphore(beside)
         self.fail = fail
         self.calls: list[list[tuple[int, int]]] = []

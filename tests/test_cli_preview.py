@@ -70,7 +70,7 @@ def test_what_would_be_equal_is_computed_and_shown_once(here: Path, capsys: pyte
         (["--strength", "0.2", "--strength", "0.3"], "several are compared by --preview page.html"),
         (["--preview", "page.png"], "page.png: a page ends in .html"),
         (["--preview", "mine.html"], "mine.html: exists already"),
-        (["--preview", "page.html", "-n"], "leave out -, --dry-run and --json"),
+        (["--preview", "page.html", "-n"], "leave out -, --ray, --dry-run and --json"),
         (["--preview", "page.html", *(f"--strength=0.{digit}" for digit in range(9))], "a page shows up to 8"),
     ],
 )

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from irestore.batch.inputs import Input, Item
+from irestore.batch.remote import url_of
 from irestore.errors import UsageError, WriteError
 from irestore.images import FORMATS
 
@@ -79,7 +80,7 @@ def check_space(items: Sequence[Item]) -> None:
     """Check whether the outputs may fit on their disks. Raises WriteError when even the smallest guess is too large."""
     needed: dict[Path, int] = defaultdict(int)
     for item in items:
-        if item.target is not None:
+        if item.target is not None and not url_of(item.target):
             needed[item.target.parent] += least_bytes(item)
     disks: dict[int, tuple[Path, int]] = {}
     for folder, size_bytes in needed.items():

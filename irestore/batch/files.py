@@ -9,6 +9,7 @@ from pathlib import Path
 
 from irestore import images
 from irestore.batch.inputs import Item
+from irestore.batch.remote import sent
 from irestore.errors import IrestoreError, ReadError, UsageError, WriteError
 
 
@@ -62,11 +63,12 @@ def write_item(pictures: Iterable[images.Picture], item: Item, options: RunOptio
     """
     overwrite = options.save.overwrite or item.replaces
     save = replace(options.save, provenance=options.provenance(item), overwrite=overwrite)
-    if item.frames > 1 and item.target is not None:
-        return images.save_frames(pictures, item.target, save)
-    picture = next(iter(pictures))
     if item.target is not None:
-        return images.save(picture, item.target, save)
+        with sent(item.target, overwrite=overwrite):
+            if item.frames > 1:
+                return images.save_frames(pictures, item.target, save)
+            return images.save(next(iter(pictures)), item.target, save)
+    picture = next(iter(pictures))
     notes: list[str] = []
     content = images.encode(picture, item.format, save, notes)
     try:

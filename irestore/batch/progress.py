@@ -19,6 +19,30 @@ TRUST_SECONDS = 10.0  # after which the time left is believed
 LONG_SECONDS = 120.0  # a run that takes longer is told at its start what would be faster
 
 
+def attend(
+    work: Callable[[], None], many: int, tick: Callable[[], None], stop: Callable[[BaseException], None]
+) -> None:
+    """Have so many threads do it, and wait for them, with a `tick` now and then; `stop` is told of each Ctrl-C."""
+    ended = threading.Event()
+
+    def whole() -> None:
+        work()
+        ended.set()
+
+    workers = [threading.Thread(target=whole, name="worker", daemon=True) for _ in range(many)]
+    for worker in workers:
+        worker.start()
+    while True:
+        try:
+            while any(worker.is_alive() for worker in workers):  # a `join` cut short by Ctrl-C takes it for dead
+                ended.wait(DRAW_SECONDS)
+                ended.clear()
+                tick()
+            return
+        except KeyboardInterrupt as interrupt:
+            stop(interrupt)
+
+
 class Progress:
     """Counts pixels that any thread has done; `tick`, called again and again, shows their share of all."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from irestore.batch.progress import Progress
-from irestore.errors import RestoreError, duration
+from irestore.errors import RestoreError, duration, named
 
 Status = Literal["planned", "done", "skipped", "failed"]
 SHOWN = 20  # failures that are named again at the end
@@ -35,20 +35,21 @@ class Outcome:
     model: str | None = None
     seconds: float | None = None
     peak_bytes: int | None = None
+    foreseen: bool = True  # what made it fail
 
     def record(self) -> dict[str, Any]:
         """The outcome as the JSON object of `--json`."""
         return {
             "status": self.status,
-            "input": str(self.input),
-            "output": None if self.target is None else str(self.target),
+            "input": named(self.input),
+            "output": None if self.target is None else named(self.target),
             "input_size": size_record(self.input_size),
             "output_size": size_record(self.output_size),
             "model": self.model,
             "seconds": self.seconds,
             "peak_bytes": self.peak_bytes,
-            "reason": self.reason if self.status == "skipped" else None,
-            "error": self.reason if self.status == "failed" else None,
+            "reason": named(self.reason) if self.status == "skipped" else None,
+            "error": named(self.reason) if self.status == "failed" else None,
         }
 
 
@@ -96,6 +97,7 @@ class Report:
         self._computing_since = 0.0
         self._started = time.monotonic()
         self._slowest: Outcome | None = None
+        self.unforeseen = 0  # failures in a row that nobody foresaw
         self._failures: list[str] = []
         self._models: dict[str, None] = {}  # in the order of their first result
         self._folders: dict[Path, None] = {}
@@ -107,6 +109,7 @@ class Report:
         """Count a picture, write its record, and say what people should know about it."""
         with self._lock:
             setattr(self.totals, outcome.status, getattr(self.totals, outcome.status) + 1)
+            self.unforeseen = 0 if outcome.foreseen else self.unforeseen + 1
             if outcome.status == "done":
                 self._made(outcome, pixels)
             if self.records is not None:
@@ -178,7 +181,8 @@ class Report:
         if totals.done:
             last += f" in {duration(totals.seconds)}"
             if self.verbosity > 0:
-                last += f" ({totals.pixels / 1e6:.3g} megapixels read, computing {totals.busy:.0%} of the time)"
+                busy = f", computing {totals.busy:.0%} of the time" if totals.busy else ""
+                last += f" ({totals.pixels / 1e6:.3g} megapixels read{busy})"
             last += f": {self._place()}made by {', '.join(self._models)}"
         return [*lines, last]
 

@@ -33,6 +33,7 @@ class Loaded:
         self.network = network
         self.parameters = sum(each.numel() for each in network.parameters())
         self.settings = settings
+        self.beside: list[Network] = []  # the same on other devices, which compute some of the tiles
         self._planes = 3 if network.in_chans == 1 else 1  # pictures that the network sees of one of ours
 
     def padded(self, height: int, width: int) -> tuple[int, int]:
@@ -62,7 +63,7 @@ class Loaded:
         if self.network.in_chans == 1 and image.shape[1] == 3:
             planes = self._compute(image.reshape(-1, 1, *image.shape[2:]), progress)
             return planes.reshape(-1, 3, *planes.shape[2:])
-        return restore(self.network, image, self.settings, progress, shrunk=self._remember)
+        return restore(self.network, image, self.settings, progress, shrunk=self._remember, beside=self.beside)
 
     def _remember(self, tile: int) -> None:
         """Begin the next picture with a tile that has fitted into memory."""
@@ -84,13 +85,23 @@ class Restorer:
         self.device = next((network.device for network in networks.values()), torch.device("cpu"))
         self._loaded = {step: Loaded(network, settings) for step, network in networks.items()}
         self._alpha: AlphaMode = alpha
-        self._strength = strength
+        self._strength, self._settings = strength, settings
         self._threads = torch.get_num_threads() if self.device.type == "cpu" else 1
         self.beside = self._threads // -(-self._threads // MOST_BESIDE)
         # Threads that read or write meanwhile: to compute takes a CPU about five times as long, but a GPU less time.
         spare = max(2, self.beside // 2) if self.device.type == "cpu" else 2 + min(8, processors())
         self.workers = self.beside + spare
         self.large_pictures = 1 + spare  # in memory at once, of those that are computed alone
+
+    def on(self, device: torch.device | str) -> "Restorer":
+        """The same on a device, to which the networks move, with the threads that there are now."""
+        networks = {step: each.network.to(device) for step, each in self._loaded.items()}
+        return Restorer(networks, self._settings, alpha=self._alpha, strength=self._strength)
+
+    def share(self, others: "Sequence[Restorer]") -> None:
+        """Compute each picture on the devices of these, too."""
+        for step, loaded in self._loaded.items():
+            loaded.beside = [other._loaded[step].network for other in others]
 
     def side_by_side(self, height: int, width: int, steps: Steps = None) -> int:
         """How many pictures of that size may be computed at the same time, each in a thread of its own."""

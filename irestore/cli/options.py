@@ -18,6 +18,7 @@ from irestore.images import FORMATS, MAX_PIXELS, LoadOptions, SaveOptions, check
 if TYPE_CHECKING:
     import torch
 
+    from irestore.batch.cluster import Workers
     from irestore.runner import Settings
 
 Section = TypeVar("Section")
@@ -78,6 +79,8 @@ class Files:
     fail_fast: bool = flag(help="Stop at the first picture that fails.")
     shard: Shard = option(type=shard, default="1/1", metavar="I/N",  # noqa: RUF009
         help="Only part I of N, by the paths of pictures, for many machines at once; or slurm, k8s, aws, auto.")
+    ray: str | None = option(metavar="ADDRESS|local",
+        help="Compute on the machines of a Ray cluster, by HOST:PORT of its head, or on this one as a cluster.")
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -222,3 +225,4 @@ class Options:
     computing: Computing
     pictures: Pictures
     messages: Messages
+    workers: "Workers | None" = None  # of the cluster, once it is connected

@@ -4,6 +4,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -11,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 from irestore import images
 from irestore.batch.inputs import STDIN, Input, find, read_list
+from irestore.batch.remote import is_url
 from irestore.batch.shards import WHOLE
 from irestore.cli.job import prepare, restore_files, run_job
 from irestore.cli.options import Files, Options
@@ -35,8 +37,8 @@ def show_on_page(options: Options, models: Sequence[str], strengths: Sequence[fl
     check_page(page)
     if page.exists() and not files.overwrite:
         raise UsageError(f"--preview {page}: exists already; give another name, or --overwrite")
-    if STDIN in (*files.inputs, files.files_from) or files.dry_run or options.messages.json:
-        raise UsageError("--preview shows results of files on a page: leave out -, --dry-run and --json")
+    if STDIN in (*files.inputs, files.files_from) or files.ray or files.dry_run or options.messages.json:
+        raise UsageError("--preview shows results of files on a page: leave out -, --ray, --dry-run and --json")
     if len(candidates) >= MOST:
         raise UsageError(f"--preview: {len(candidates)} results of a picture; a page shows up to {MOST - 1}")
     paths = _first(files)
@@ -70,7 +72,7 @@ def _restored(
         result = candidate, folder / str(number)
         wanted = _into(result[1], candidate, paths)
         try:
-            job = prepare(wanted)
+            job = prepare(wanted, ExitStack())  # nothing to close: there are no URLs
             used = tuple(tuple(job.paths[step] for step in item.chain.steps) for item in job.plan.items)
             first = results.setdefault((used, candidate.strength), result)
             if first is result:
@@ -87,8 +89,10 @@ def _first(files: Files) -> dict[str, Path]:
     """The first pictures by their stems."""
     listed = read_list(files.files_from) if files.files_from is not None else []
     paths: dict[str, Path] = {}
-    is_listed = files.files_from is not None
-    for found in find([*files.inputs, *listed], recursive=files.recursive, listed=is_listed, shard=files.shard):
+    inputs, is_listed = [*files.inputs, *listed], files.files_from is not None
+    if any(map(is_url, inputs)):
+        raise UsageError("--preview shows pictures of this machine: leave out URLs")
+    for found in find(inputs, recursive=files.recursive, listed=is_listed, shard=files.shard):
         if isinstance(found, Input) and len(paths) < PICTURES:
             paths.setdefault(found.path.stem, found.path)
     return paths

@@ -24,7 +24,7 @@ class WholeField:
 
     def sibling(self, image: Tensor) -> WholeField:
         """The field of another image (B, C, H, W) of the same size."""
-        return WholeField(image)
+        return type(self)(image)
 
     def map(
         self,
@@ -41,14 +41,14 @@ class WholeField:
         """
         maps = [field.tensor for field in (self, *others)]
         if padding is None:
-            return WholeField(fn(*maps).to(self.tensor.dtype))
+            return type(self)(fn(*maps).to(self.tensor.dtype))
         before, height, width = padding.before + halo, self.height, self.width
         right, bottom = (
             round_up(side + padding.before, padding.multiple) - side - padding.before + halo for side in (width, height)
         )
         seen = [F.pad(each, (before, right, before, bottom), mode=padding.mode) for each in maps]
         inside = fn(*seen)[:, :, before : before + height, before : before + width]
-        return WholeField(inside.to(self.tensor.dtype))
+        return type(self)(inside.to(self.tensor.dtype))
 
     def mean(self) -> Tensor:
         """The mean of each channel, (B, C, 1, 1)."""

@@ -304,7 +304,7 @@ def test_muon_takes_the_inner_matrices_and_makes_them_nearly_orthogonal():
     assert len(learning.optimisers(model, {})) == 1
     matrix = torch.randn(24, 60, generator=torch.Generator().manual_seed(0))
     for each in (matrix, matrix.T):
-        values = torch.linalg.svdvals(muon.orthogonalised(each))
+        values = torch.linalg.svdvals(muon.orthogonalised(each[None])[0])
         assert 0.6 < values.min() < values.max() < 1.3
     (weight,) = inner.param_groups[0]["params"][:1]
     before, weight.grad = weight.detach().clone(), torch.full_like(weight, 1e-8).normal_(std=1e-8)

@@ -44,12 +44,14 @@ Entropy is that of the shares x² / Σ x² that the channels of a pixel have, in
 is log 48 = 3.87 in the six outer blocks and log 96 = 4.56 in the four at the bottom. `irestore inspect` shows the same
 of any model. These definitions are ours: the paper's formulas were not at hand.
 """
-VERDICT = """The paper ([arXiv 2504.06629](https://arxiv.org/abs/2504.06629)) says that LayerNorm drives features apart by
-orders of magnitude and lets the entropy of their channels collapse, and that i-LN cures both and restores better.
+VERDICT = """The paper ([arXiv 2504.06629](https://arxiv.org/abs/2504.06629)) says that LayerNorm drives features
+apart by orders of magnitude and lets the entropy of their channels collapse, and that i-LN cures both and restores
+better.
 
-* **Seen here too**: with LayerNorm the greatest feature is {largest:.1f} times, the mean one {magnitude:.1f} times as large as
-  with i-LN. The entropy of the worst block falls to {layernorm:.2f} nats, as if {left:.1f} channels of 96 were left; with i-LN it
-  ends at {iln:.2f}. i-LN is better by {same_steps:.2f} dB after as many steps, by {same_time:.2f} dB after as much time.
+* **Seen here too**: with LayerNorm the greatest feature is {largest:.1f} times, the mean one {magnitude:.1f} times as
+  large as with i-LN. The entropy of the worst block falls to {layernorm:.2f} nats, as if {left:.1f} channels of 96 were
+  left; with i-LN it ends at {iln:.2f}. i-LN is better by {same_steps:.2f} dB after as many steps, by
+  {same_time:.2f} dB after as much time.
 * **What does it here is the rescaling**: i-LN without it is like LayerNorm in every column.
 * **Not seen here**: a divergence. Magnitudes with LayerNorm are larger from the start and do not grow, let alone to the
   million that the paper reports; but its smallest network, HAT-mini, has 36 blocks and trains for 300,000 steps, not

@@ -43,7 +43,7 @@ class WholeField:
             maps = [F.pad(each, edges, mode=padding.mode) for each in maps]
         result = (fn(*maps, box=seen) if placed else fn(*maps)).to(self.tensor.dtype)
         rows, columns = image.within(seen)
-        return WholeField(result if padding is None else result[:, :, rows, columns])
+        return type(self)(result if padding is None else result[:, :, rows, columns])
 
     def mean(self) -> Tensor:
         """The mean of each channel, (B, C, 1, 1)."""

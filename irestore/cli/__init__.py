@@ -24,6 +24,7 @@ OTHERS = {
     "models": "List, download, verify and remove models.",
     "compare": "Show pictures under a slider, on a page of one file, or on a contact sheet.",
     "eval": "Measure a model: PSNR and SSIM on a folder of clean pictures.",
+    "inspect": "Look into a network: magnitude and entropy of its features, block by block.",
     "doctor": "Check this machine: versions, devices, memory, Hub, exactness.",
     "completion": "Print the completion script of a shell.",
 }

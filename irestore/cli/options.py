@@ -84,11 +84,11 @@ class Files:
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The models for the task whose names begin so, and best and fast."""
+    """The models whose names begin so, for the task where the command is one, and best and fast."""
     from irestore import weights
 
     task = ctx.params.get("task") or ctx.info_name  # `eval` takes the task as an argument
-    known = [entry for entry in weights.entries(ctx.params.get("manifest") or ()) if entry.task == task]
+    known = [entry for entry in weights.entries(ctx.params.get("manifest") or ()) if task in (entry.task, "inspect")]
     names = dict.fromkeys(weights.CHOICES, "whichever it is for the task") | {e.name: e.description for e in known}
     return [CompletionItem(name, help=told) for name, told in names.items() if name.startswith(incomplete)]
 

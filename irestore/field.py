@@ -174,12 +174,7 @@ class Field:
 
     def moments(self, eps: float) -> Moments:
         """Mean and sqrt(variance + eps) over all pixels and channels of each image; the variance is the biased one."""
-        statistics = self._whole_statistics()
-        pixels, mean, m2 = statistics.pixels, statistics.mean, statistics.m2
-        centre = mean.mean(1, keepdim=True)
-        variance = (m2.sum(1, keepdim=True) / pixels + (mean - centre).square().sum(1, keepdim=True)) / self.channels
-        std = (variance + eps).sqrt()
-        return Moments(self._value(centre)[:, :, None, None], self._value(std)[:, :, None, None])
+        return Moments(*(self._value(value) for value in self._whole_statistics().moments(eps)))
 
     def _value(self, value: Tensor) -> Tensor:
         dtype = self._store.data.dtype

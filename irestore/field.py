@@ -43,7 +43,8 @@ class Field:
         """The Field of an image (B, C, H, W); the tensor is not copied where it already lies channels last."""
         data = image.permute(0, 2, 3, 1)
         home = tiling.device if tiling.storage == "device" else torch.device("cpu")
-        return cls(Store(data.to(home).contiguous()), tiling, resolution=resolution)
+        data = data.to(home, non_blocking=home.type == "cuda").contiguous()
+        return cls(Store(data), tiling, resolution=resolution)
 
     def sibling(self, image: Tensor) -> Field:
         """The Field of another image (B, C, H, W) of the same size in the same run."""
@@ -73,10 +74,11 @@ class Field:
         the image's edge, so that a layer's own padding acts there as it does on the whole map; the halo is cut off the
         result. With `padding`, fn sees the map enlarged beyond the image's edge, and the enlargement is cut off again.
         `others` may be maps of another resolution (a whole multiple or fraction); they are read where this one is.
-        `into`, one of these maps, of the result's shape, gives its room to the result and is not to be used again; of
-        it `fn` may use at each pixel that pixel only, for its neighbours may be overwritten already.
+        `into`, one of these maps, of the result's shape, gives its room to the result, unless that is of another type,
+        and is not to be used again; of it `fn` may use at each pixel that pixel only, for its neighbours may be
+        overwritten already.
         """
-        target = into._store if into is not None else None
+        room, target = into and into._store, None
         tiling, image = self._tiling, Box(0, 0, self.height, self.width)
         canvas = padding.around(image) if padding else image
         compute = partial(self._compute, fn, others, halo=halo, scale=scale, padding=padding)
@@ -85,6 +87,8 @@ class Field:
             canvas, tiling.grid(self._resolution, scale), self._resolution, scale, compute
         ):
             owned = box.clip(self.height, self.width)
+            if target is None and room is not None and room.data.dtype == tile.dtype:
+                target = room
             if more is None:  # one tile is the whole map
                 target = self._whole(tile, target)
             else:
@@ -118,23 +122,12 @@ class Field:
         tiles = [self._read(seen, padding)]
         for other in others:
             tiles.append(other._read(seen.scaled(Fraction(other.height, self.height)), padding))
-        result = self._run(fn, tiles)
+        result = fn(*tiles).permute(0, 2, 3, 1)
         tiles.clear()  # before the statistics take room
         owned = box.clip(self.height, self.width)
         rows, columns = owned.scaled(scale).within(seen.scaled(scale))
         tile = result[:, rows, columns]
         return tile, None if owned.pixels == self.height * self.width else Statistics.of(tile)
-
-    def _run(self, fn: Callable[..., Tensor], tiles: list[Tensor]) -> Tensor:
-        """`fn` in the run's precision, in float32 where that gives infinity or NaN; (B, h, w, C) in the map's type."""
-        half, device = self._tiling.precision, self._tiling.device.type
-        if half is not None:
-            with torch.autocast(device, half):
-                result = fn(*tiles)
-            if torch.isfinite(result).all():
-                return result.to(self._store.data.dtype).permute(0, 2, 3, 1)
-        full: Tensor = fn(*tiles)
-        return full.permute(0, 2, 3, 1)
 
     def _read(self, box: Box, padding: Padding | None) -> Tensor:
         """The tile under `box`, (B, C, h, w), on the compute device."""
@@ -144,7 +137,8 @@ class Field:
         else:
             assert padding is not None
             tile = padding.read(data, box)
-        return tile.to(self._tiling.device).permute(0, 3, 1, 2)
+        device = self._tiling.device
+        return tile.to(device, non_blocking=device.type == "cuda").permute(0, 3, 1, 2)
 
     def _whole(self, result: Tensor, target: Store | None) -> Store:
         """A store that holds the result of a single tile; without a copy unless maps are kept elsewhere."""

@@ -109,6 +109,7 @@ def choose_tile(model: Network, size: tuple[int, int], settings: Settings, room:
     side = window
     while side + window < max(size) and working_bytes(model, size, (side + window, side + window)) <= room:
         side += window
+    side = round_up(-(-max(size) // -(-max(size) // side)), window)  # as many tiles, all of about one size
     return side, side
 
 
@@ -117,8 +118,16 @@ def working_bytes(model: Network, size: tuple[int, int], tile: tuple[int, int] |
     if tile is None:
         return max(model.body_bytes(*size), model.tail_bytes(*size))
     height, width = (min(side, whole) for side, whole in zip(tile, size, strict=True))
-    tail = (round_up(-(-side // model.scale), model.window) for side in (height, width))  # as Tiling cuts it
-    return max(model.body_bytes(height, width), model.tail_bytes(*tail))
+    return max(model.body_bytes(height, width), model.tail_bytes(*tail_tile(model, (height, width))))
+
+
+def tail_tile(model: Network, tile: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of tiles of the last map: like the others, unless they would take more memory than those."""
+    side, least = max(tile), round_up(-(-max(tile) // model.scale), model.window)
+    most = model.body_bytes(*tile)
+    while side > least and model.tail_bytes(min(tile[0], side), min(tile[1], side)) > most:
+        side -= model.window
+    return min(tile[0], side), min(tile[1], side)
 
 
 def restore(
@@ -154,17 +163,23 @@ def restore(
         storage = "scratch" if model.device.type == "cpu" else "host"
     tiling = Tiling(
         plan.tile,
+        tail=plan.tile and tail_tile(model, plan.tile),
         multiple=model.window,
         device=model.device,
         storage=storage,
-        precision=PRECISIONS.get(settings.precision),
         progress=progress and Progress(progress, model.passes),
     )
     try:
         with torch.no_grad(), exact_convolutions(model.device):
-            padded = pad(image.to(model.dtype), model.window)
-            planned = tiling.tile
-            result = finished(model(Field.of(padded, tiling)), height * model.scale, width * model.scale)
+            padded, planned = pad(image.to(model.dtype), model.window), tiling.tile
+            half = PRECISIONS.get(settings.precision)
+            try:
+                computing = model.halved(half) if half else model
+                result = finished(computing(Field.of(padded, tiling)), height * model.scale, width * model.scale)
+            except NonFiniteError:
+                if not half:
+                    raise
+                result = finished(model(Field.of(padded, tiling)), height * model.scale, width * model.scale)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -215,18 +230,20 @@ class Progress:
 
 def finished(field: Field, height: int, width: int) -> Tensor:
     """The field without its padding, clipped to 0..1, on the CPU; raises NonFiniteError. Strip by strip, so that no
-    second copy is made and no more than a strip of a scratch file is resident."""
-    whole = field.tensor
-    out = torch.empty(field.batch, field.channels, height, width, dtype=whole.dtype)
-    out = out.contiguous(memory_format=torch.channels_last)
+    second copy is made and no more than a strip of a scratch file is resident; the CPU waits for a GPU at the end."""
+    whole, spans = field.tensor, []
+    out = torch.empty(field.batch, height, width, field.channels, dtype=whole.dtype, pin_memory=whole.is_cuda)
+    out = out.permute(0, 3, 1, 2)  # channels last
     for top in range(0, height, STRIP):
-        strip = whole[:, :, top : min(top + STRIP, height), :width].cpu()
-        if not is_finite(strip):
-            raise NonFiniteError(
-                "the network gave NaN or infinity even in float32: are the weights intact? (irestore models verify)"
-            )
-        torch.clamp(strip, 0, 1, out=out[:, :, top : top + STRIP])
+        strip = whole[:, :, top : min(top + STRIP, height), :width]
+        low, high = torch.aminmax(strip)
+        spans.append(high - low)
+        out[:, :, top : top + STRIP].copy_(strip.clamp(0, 1), non_blocking=whole.is_cuda)
         field.release()
+    if not torch.isfinite(torch.stack(spans)).all():
+        raise NonFiniteError(
+            "the network gave NaN or infinity even in float32: are the weights intact? (irestore models verify)"
+        )
     return out
 
 

@@ -29,10 +29,10 @@ class Statistics:
     def of(cls, tile: Tensor) -> Statistics:
         """Statistics of a tile (B, H, W, C), reduced in the tile's own precision, or float32 if that is more.
 
-        In one pass: sums of deviations d from a value `near` the mean, and of their squares. Of all n values near is the
-        mean of m, the rows that are sampled, so n (mean - near)^2 <= n / m sum(d - mean(d))^2 = n / m m2 (Cauchy and
-        Schwarz), and sum(d^2) = m2 + n (mean - near)^2 is at most 1 + n / m, about 17, times m2: that much larger, at
-        worst, is the relative rounding error of m2 than that of the sums. How near itself is rounded does not matter.
+        In one pass: sums of deviations d from a value `near` the mean, and of their squares. `near` is the mean of m of
+        the n values, so n (mean - near)^2 <= n / m * m2 (Cauchy and Schwarz), and sum(d^2) = m2 + n (mean - near)^2 is
+        at most 1 + n / m, about 17, times m2: so much larger, at worst, is the relative rounding error of m2 than that
+        of the sums. How `near` itself is rounded does not matter.
         """
         wide = torch.promote_types(tile.dtype, torch.float32)
         near = tile[:, ::SAMPLED].mean((1, 2, 3), dtype=wide, keepdim=True)

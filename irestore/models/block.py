@@ -45,10 +45,12 @@ class HybridBlock(nn.Module):
             x = x.map(lambda t, c: torch.addcmul(t, c, gain), c, into=c)
         else:
             x = x.map(
-                lambda t, c, *more: t + gain * c + before.std * attend(self.norm1(t, before), *more),
+                lambda t, c, *more: torch.addcmul(
+                    torch.addcmul(t, c, gain), attend(self.norm1(t, before), *more), before.std
+                ),
                 *(c, *others),
                 padding=padding,
                 into=c,
             )
         after = x.moments(self.eps)  # waits for the whole image
-        return x.map(lambda t: t + after.std * self.mlp(self.norm2(t, after)), into=x)
+        return x.map(lambda t: torch.addcmul(t, self.mlp(self.norm2(t, after)), after.std), into=x)

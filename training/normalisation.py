@@ -34,7 +34,7 @@ class UnscaledField(WholeField):
 class WithoutRescaling(ILN):
     """i-LN; its block does not multiply by the deviation again."""
 
-    def forward(self, t: Tensor, moments: Any) -> Tensor:
+    def forward(self, t: Tensor, moments: Any) -> Tensor:  # type: ignore[override]
         """(B, C, h, w) -> (B, C, h, w)."""
         return super().forward(t, moments.true)
 
@@ -42,7 +42,7 @@ class WithoutRescaling(ILN):
 class LayerNorm(ILN):
     """Normalises each pixel by the mean and deviation of its channels (Ba et al. 2016): per token, as usual."""
 
-    def forward(self, t: Tensor, moments: Any) -> Tensor:
+    def forward(self, t: Tensor, moments: Any) -> Tensor:  # type: ignore[override]
         """(B, C, h, w) -> (B, C, h, w)."""
         pixels = F.layer_norm(t.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, 1e-5)
         return pixels.permute(0, 3, 1, 2)
@@ -51,7 +51,7 @@ class LayerNorm(ILN):
 class NoNorm(ILN):
     """Scales and shifts each channel only."""
 
-    def forward(self, t: Tensor, moments: Any) -> Tensor:
+    def forward(self, t: Tensor, moments: Any) -> Tensor:  # type: ignore[override]
         """(B, C, h, w) -> (B, C, h, w)."""
         return Affine.forward(self, t)
 

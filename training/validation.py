@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,12 @@ def validate(model: Network, pairs: list[Pair], device: str) -> float:
 def features(model: Network, pairs: list[Pair], device: str) -> dict[str, list[float]]:
     """`magnitude`, `largest` and `entropy` of each block in order (see Features), the mean over the pictures."""
     seen: dict[str, list[Features]] = {}
-    with watched(model, lambda name, x: seen.setdefault(name, []).append(Features.of(WholeField(x.tensor)))):
+
+    def see(name: str, x: Any) -> None:
+        whole: Any = WholeField(x.tensor)  # its own moments may be others, see normalisation
+        seen.setdefault(name, []).append(Features.of(whole))
+
+    with watched(model, see):
         for pair in pairs:
             assert pair.damaged is not None
             forward(model, as_batch([pair.damaged]).to(device))

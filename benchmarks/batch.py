@@ -126,14 +126,13 @@ def overlap(folder: Path, source: Path, weights: Path, rounds: int, singles: int
     busy = []
     for number in range(rounds):
         began = time.monotonic()
-        said = run("sr", "--weights", weights, "-r", source, "-o", folder / f"run{number}")
+        said = run("sr", "--weights", weights, "-r", source, "-o", folder / f"run{number}", "-v")
         times["run_with_start"].append(time.monotonic() - began)
-        told = re.search(r"in (.*): .* computing (\d+)% of the time", said)
-        assert told
-        busy.append(int(told[2]))
+        took, computing = summary(said)
+        busy.append(computing)
         in_turn = [sys.executable, "-c", IN_TURN, str(weights), str(source), str(folder / f"turn{number}")]
         times["in_turn"].append(float(subprocess.run(in_turn, check=True, capture_output=True, text=True).stdout))
-        times["run"].append(parse(told[1]))
+        times["run"].append(took)
         chosen = names[number :: max(1, len(names) // singles)][:singles]
         alone = [
             seconds(lambda n=name: run("sr", "--weights", weights, n, "-o", f"{folder}/alone/")) for name in chosen
@@ -144,6 +143,13 @@ def overlap(folder: Path, source: Path, weights: Path, rounds: int, singles: int
     row["in_turn_to_run"] = row["in_turn"] / row["run"]
     row["alone_to_run"] = row["alone"] / row["run_with_start"]
     return row
+
+
+def summary(said: str) -> tuple[float, int]:
+    """Seconds without the start, and the percentage of them spent computing, as a run with -v tells them."""
+    told = re.search(r" failed in (.*) \(.*, computing (\d+)% of the time\)", said)
+    assert told, said
+    return parse(told[1]), int(told[2])
 
 
 def parse(told: str) -> float:

@@ -1,7 +1,8 @@
 """Field: a feature map of the whole image that is only ever computed one tile at a time.
 
-The law: if `fn` reaches no further than its halo and does not know its absolute position, `field.map(fn)` equals `fn`
-of the whole map, whatever the tiles. A value taken from a Field (`mean`, `moments`) is the value of the whole image.
+The law: if `fn` reaches no further than its halo and knows of its position only what it is told, `field.map(fn)` equals
+`fn` of the whole map, whatever the tiles. A value taken from a Field (`mean`, `moments`, `gram`) is the value of
+the whole image.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from irestore.scratch import Store
-from irestore.statistics import Moments, Statistics
+from irestore.statistics import Moments, Statistics, gram
 from irestore.tiling import Box, Padding, Tiling
 
 
@@ -45,10 +46,6 @@ class Field:
         home = tiling.device if tiling.storage == "device" else torch.device("cpu")
         return cls(Store(data.to(home).contiguous()), tiling, resolution=resolution)
 
-    def sibling(self, image: Tensor) -> Field:
-        """The Field of another image (B, C, H, W) of the same size in the same run."""
-        return Field.of(image, self._tiling, self._resolution)
-
     def release(self) -> None:
         """Lets the system take what of the map lies in memory though it is kept in a file."""
         self._store.release()
@@ -66,6 +63,7 @@ class Field:
         scale: Fraction | int = 1,
         padding: Padding | None = None,
         into: Field | None = None,
+        placed: bool = False,
     ) -> Field:
         """`fn(self, *others)` over tiles: exactly `fn` over the whole maps.
 
@@ -75,11 +73,12 @@ class Field:
         `others` may be maps of another resolution (a whole multiple or fraction); they are read where this one is.
         `into`, one of these maps, of the result's shape, gives its room to the result and is not to be used again; of
         it `fn` may use at each pixel that pixel only, for its neighbours may be overwritten already.
+        `placed`: fn is also told, as `box`, which pixels of the map it sees.
         """
         target = into._store if into is not None else None
         tiling, image = self._tiling, Box(0, 0, self.height, self.width)
         canvas = padding.around(image) if padding else image
-        compute = partial(self._compute, fn, others, halo=halo, scale=scale, padding=padding)
+        compute = partial(self._compute, fn, others, halo=halo, scale=scale, padding=padding, placed=placed)
         statistics: Statistics | None = None
         for box, (tile, more) in tiling.over(
             canvas, tiling.grid(self._resolution, scale), self._resolution, scale, compute
@@ -98,6 +97,7 @@ class Field:
                 field.release()
             if tiling.progress:
                 tiling.progress(owned.pixels / image.pixels)
+        target, statistics = tiling.agreed(target, statistics)
         assert target is not None
         return Field(target, tiling, resolution=self._resolution * scale, statistics=statistics)
 
@@ -110,6 +110,7 @@ class Field:
         halo: int,
         scale: Fraction | int,
         padding: Padding | None,
+        placed: bool,
     ) -> tuple[Tensor, Statistics | None]:
         """The owned pixels of `fn` on one tile, (B, h, w, C), and their statistics unless the tile is the whole map."""
         seen = box.grow(halo) if halo else box
@@ -118,7 +119,7 @@ class Field:
         tiles = [self._read(seen, padding)]
         for other in others:
             tiles.append(other._read(seen.scaled(Fraction(other.height, self.height)), padding))
-        result = self._run(fn, tiles)
+        result = self._run(partial(fn, box=seen) if placed else fn, tiles)
         tiles.clear()  # before the statistics take room
         owned = box.clip(self.height, self.width)
         rows, columns = owned.scaled(scale).within(seen.scaled(scale))
@@ -161,7 +162,7 @@ class Field:
             for _, more in self._tiling.over(image, 1, self._resolution, 1, self._statistics_of):
                 statistics = statistics.merge(more) if statistics else more
                 self.release()
-            self._statistics = statistics
+            _, self._statistics = self._tiling.agreed(None, statistics)
         assert self._statistics is not None
         return self._statistics
 
@@ -180,6 +181,24 @@ class Field:
         variance = (m2.sum(1, keepdim=True) / pixels + (mean - centre).square().sum(1, keepdim=True)) / self.channels
         std = (variance + eps).sqrt()
         return Moments(self._value(centre)[:, :, None, None], self._value(std)[:, :, None, None])
+
+    def gram(self, fn: Callable[[Tensor], Tensor], heads: int) -> Tensor:
+        """Products of the channels of `fn(self)`, those of each head with each other, summed over the whole map.
+
+        fn: (B, C, h, w) -> (B, heads * N, h, w), pixel by pixel. Gives (B, heads, N, N).
+        """
+        tiling, image = self._tiling, Box(0, 0, self.height, self.width)
+        total: Tensor | None = None
+        for box, part in tiling.over(image, 1, self._resolution, 1, partial(self._gram_of, fn, heads)):
+            total = part if total is None else total.add_(part)
+            self.release()
+            if tiling.progress:
+                tiling.progress(box.pixels / image.pixels)
+        assert total is not None
+        return self._value(total)
+
+    def _gram_of(self, fn: Callable[[Tensor], Tensor], heads: int, box: Box) -> Tensor:
+        return gram(self._run(fn, [self._read(box, None)]), heads)
 
     def _value(self, value: Tensor) -> Tensor:
         dtype = self._store.data.dtype

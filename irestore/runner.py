@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import isqrt
 from typing import Literal
@@ -15,6 +15,7 @@ from irestore.devices import exact_convolutions, free_bytes, total_bytes
 from irestore.errors import NonFiniteError, OutOfMemoryError, RestoreError, UsageError
 from irestore.field import Field
 from irestore.models.network import Network
+from irestore.team import forward
 from irestore.tiling import Tiling, is_out_of_memory, round_up
 
 SHARE = 0.7  # of the memory is taken where --max-memory does not say
@@ -128,14 +129,14 @@ def restore(
     progress: Callable[[float], None] | None = None,
     *,
     shrunk: Callable[[int], None] | None = None,
+    beside: Sequence[Network] = (),
 ) -> Tensor:
     """The restored image, the same for every tile size: (B, C, H, W) in 0..1 -> (B, C, H * scale, W * scale) in 0..1.
 
-    Computed on the model's device, returned on the CPU, channels last in memory, in the model's precision (float32,
-    or float64 for a model in float64). `progress` is told the share done, rising to 1, after each tile; `shrunk`
-    the side of the tiles that fitted, where those that were planned did not. Raises
-    RestoreError where the image does not suit the model, OutOfMemoryError where not even one window fits, and
-    NonFiniteError where float32 gives NaN or infinity.
+    Computed on the model's device, returned on the CPU, channels last in memory, in its type (float32 or float64).
+    `progress` is told the share done, rising to 1, after each tile; `shrunk` the side of the tiles that fitted, where
+    those planned did not; `beside`, copies of the model on other devices, compute some. Raises RestoreError where the
+    image does not suit the model, OutOfMemoryError where not even one window fits, NonFiniteError for NaN or infinity.
     """
     settings = settings or Settings()
     if image.ndim != 4 or image.shape[1] != model.in_chans or 0 in image.shape:
@@ -148,7 +149,7 @@ def restore(
     plan = cost(model, height, width, settings, len(image))
     check_budget(plan, settings)
     if settings.ensemble:
-        return mean_over_turns(model, image, replace(settings, ensemble=False), progress, shrunk=shrunk)
+        return mean_over_turns(model, image, replace(settings, ensemble=False), progress, shrunk=shrunk, beside=beside)
     storage = plan.storage
     if storage == "device" and settings.max_memory is None and plan.bytes > SHARE * free_bytes(model.device):
         storage = "scratch" if model.device.type == "cpu" else "host"
@@ -162,9 +163,10 @@ def restore(
     )
     try:
         with torch.no_grad(), exact_convolutions(model.device):
-            padded = pad(image.to(model.dtype), model.window)
+            padded = pad(image.to(model.dtype), model.multiple)
             planned = tiling.tile
-            result = finished(model(Field.of(padded, tiling)), height * model.scale, width * model.scale)
+            made = forward([model, *beside], padded, tiling) if beside else model(Field.of(padded, tiling))
+            result = finished(made, height * model.scale, width * model.scale)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -184,6 +186,7 @@ def mean_over_turns(
     progress: Callable[[float], None] | None = None,
     *,
     shrunk: Callable[[int], None] | None = None,
+    beside: Sequence[Network] = (),
 ) -> Tensor:
     """As `restore`, the mean over the image's 8 turns and mirrors (Timofte et al., CVPR 2016, "self-ensemble")."""
     total: Tensor | None = None
@@ -194,7 +197,7 @@ def mean_over_turns(
                 progress((before + share) / 8)
 
         turned = torch.rot90(image, i % 4, (2, 3))
-        part = restore(model, turned.flip(3) if i >= 4 else turned, settings, told, shrunk=shrunk)
+        part = restore(model, turned.flip(3) if i >= 4 else turned, settings, told, shrunk=shrunk, beside=beside)
         part = torch.rot90(part.flip(3) if i >= 4 else part, -(i % 4), (2, 3))
         total = part if total is None else total.add_(part)
     assert total is not None

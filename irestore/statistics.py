@@ -28,7 +28,7 @@ class Statistics:
         near = tile.sum((1, 2)) / pixels
         deviation = tile - near[:, None, None]  # two passes are as exact as torch.var_mean and faster on a CPU
         sums = torch.stack([near, deviation.sum((1, 2)), (deviation * deviation).sum((1, 2))])
-        near, rest, m2 = (sums.cpu() if sums.device.type == "mps" else sums).double()  # MPS knows no float64
+        near, rest, m2 = widened(sums)
         return cls(pixels, near + rest / pixels, m2 - rest * rest / pixels)  # as if about a mean that is not rounded
 
     def merge(self, other: Statistics) -> Statistics:
@@ -42,3 +42,16 @@ class Statistics:
         self.m2 += other.m2 + delta * delta * (self.pixels * other.pixels / total)
         self.pixels = total
         return self
+
+
+def gram(tile: Tensor, heads: int) -> Tensor:
+    """Products of the channels of each head, summed over the pixels of a tile (B, H, W, C): (B, heads, N, N), float64,
+    N = C / heads. Reduced in the tile's own precision."""
+    batch, height, width, channels = tile.shape
+    vectors = tile.reshape(batch, height * width, heads, channels // heads).permute(0, 2, 3, 1)  # (B, heads, N, pixels)
+    return widened(vectors @ vectors.mT)
+
+
+def widened(sums: Tensor) -> Tensor:
+    """In float64, on the CPU where the device does not know it (MPS)."""
+    return (sums.cpu() if sums.device.type == "mps" else sums).double()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from irestore.errors import OutOfMemoryError
 from irestore.scratch import Store
+from irestore.statistics import Statistics
 
 T = TypeVar("T")
 
@@ -189,6 +190,10 @@ class Tiling:
             half = round_up(box.height // 2, grid), round_up(box.width // 2, grid)
             self.tile = ceil(half[0] / share), ceil(half[1] / share)
             boxes = [part for rest in (*boxes, box) for part in reversed(list(rest.cut(*half)))]
+
+    def agreed(self, store: Store | None, statistics: Statistics | None) -> tuple[Store | None, Statistics | None]:
+        """A map and its statistics when all tiles are computed: these, where no other device has computed some."""
+        return store, statistics
 
     def store(self, shape: tuple[int, ...], like: Tensor) -> Store:
         """Room for a map of that shape, where this run keeps its maps."""

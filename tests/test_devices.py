@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
-from irestore import devices
+from irestore import devices, processors
 from irestore.devices import free_bytes, pick, pick_all, total_bytes
 from irestore.errors import UsageError
 
@@ -97,3 +98,36 @@ def test_memory_is_cut_to_what_the_control_group_allows_without_its_cache(
     (tmp_path / "memory.max").write_text("max\n")
     assert free_bytes(torch.device("cpu")) > 600_000
     assert total_bytes(torch.device("cpu")) == devices._total_host_bytes()
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 64),
+        ({"cpu.max": "max 100000", "a/b/cpu.max": "max 100000"}, 64),
+        ({"a/b/cpu.max": "150000 100000"}, 2),  # a time and a half of one
+        ({"a/cpu.max": "400000 100000", "a/b/cpu.max": "max 100000"}, 4),
+        ({"cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 64),
+        ({"cpu,cpuacct/c/cpu.cfs_quota_us": "50000", "cpu,cpuacct/c/cpu.cfs_period_us": "100000"}, 1),
+        ({"cpu,cpuacct/cpu.cfs_quota_us": "300000", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 3),  # seen from inside
+        ({"memory/c/cpu.max": "100000 100000"}, 64),
+    ],
+)
+def test_processors_are_those_that_the_control_groups_pay_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str], expected: int
+) -> None:
+    groups = tmp_path / "groups"
+    groups.write_text("5:memory:/c\n4:cpu,cpuacct:/c\n0::/a/b\n")
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content + "\n")
+    monkeypatch.setattr(processors, "CGROUPS", tmp_path)
+    monkeypatch.setattr(processors, "OWN_GROUPS", groups)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    assert processors.processors() == expected
+
+
+def test_a_process_that_is_bound_to_some_processors_counts_these(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processors, "CGROUPS", Path("/nowhere"))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5}, raising=False)
+    assert processors.processors() == 2

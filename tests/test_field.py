@@ -15,7 +15,7 @@ from irestore.errors import OutOfMemoryError
 from irestore.field import Field
 from irestore.scratch import Store
 from irestore.statistics import Statistics
-from irestore.tiling import Padding, Tiling
+from irestore.tiling import Box, Padding, Tiling
 
 TILES = [None, (4, 4), (8, 8), (4, 12), (64, 5)]
 WEIGHT = torch.randn(6, 3, 3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -114,6 +114,36 @@ def test_reflection_works_on_the_smallest_maps() -> None:
     Field.of(image, Tiling()).map(lambda t: seen.append(t) or t, padding=Padding(4, 4, "reflect"))
     rows = [0, 1, 0, 1, 0, 1, 0, 1]
     assert same(seen[0][:, :, :, 0], image[:, :, rows, 0])
+
+
+@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize("padding", [None, Padding(2, 4, "constant")])
+def test_a_placed_function_is_told_what_it_sees(padding: Padding | None, tile: tuple[int, int] | None) -> None:
+    rows, columns = torch.meshgrid(torch.arange(13.0), torch.arange(22.0), indexing="ij")
+    seen = []
+
+    def places(t: Tensor, box: Box) -> Tensor:
+        seen.append((t.shape[2:], (box.height, box.width)))
+        y, x = torch.meshgrid(torch.arange(box.top, box.bottom), torch.arange(box.left, box.right), indexing="ij")
+        return torch.stack([y, x])[None].to(t.dtype)
+
+    field = Field.of(noise(1, 3, 13, 22), Tiling(tile, multiple=4))
+    out = field.map(places, halo=3, padding=padding, placed=True)
+    assert same(out.tensor, torch.stack([rows, columns])[None])
+    assert all(shape == size for shape, size in seen)
+
+
+@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize("mean", [0.0, 1e3])
+def test_gram_is_that_of_the_whole_map(mean: float, tile: tuple[int, int] | None) -> None:
+    image, shares = mean + noise(2, 6, 13, 22), []
+    whole = (2 * image).unflatten(1, (3, 2)).flatten(3)  # (B, 3 heads, 2, pixels)
+    gram = Field.of(image, Tiling(tile, progress=shares.append)).gram(lambda t: 2 * t, heads=3)
+    assert same(gram, whole @ whole.mT, 1e-9 * max(1, mean**2))
+    assert sum(shares) == pytest.approx(1)
+    single = Field.of(image.float(), Tiling(tile)).gram(lambda t: 2 * t, heads=3)
+    assert single.dtype == torch.float32
+    assert ((single - gram) / gram.abs().amax()).abs().max() < 1e-6
 
 
 def flat(mean: float, std: float, dtype: torch.dtype) -> Tensor:

@@ -1,7 +1,9 @@
 """16 bits a sample stay 16 bits, however a file lays them out; where they cannot, a note says so."""
 
 import io
-from typing import Any
+import struct
+import zlib
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -56,6 +58,34 @@ def test_png_is_written_as_others_read_it() -> None:
     with Image.open(io.BytesIO(encode(grey, "png"))) as image:
         assert np.array_equal(np.asarray(image), np.floor(ramp[..., 0] * 65535 + 0.5))
     assert len(content) < ramp.size * 2 / 2, "a gradient must be filtered well"
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_strips_of_a_png_are_one_stream_whatever_compresses_them(
+    monkeypatch: pytest.MonkeyPatch, depth: Literal[8, 16], channels: int
+) -> None:
+    values = np.random.default_rng(0).random((67, 33, channels)).astype(np.float32)
+    alpha = values[..., -1] if channels in (2, 4) else None
+    grey = channels < 3
+    pixels = values[..., :1].repeat(3, axis=2) if grey else values[..., :3]
+    given = Picture(pixels=pixels, alpha=alpha, grey=grey, depth=depth, format="png")
+    monkeypatch.setattr("irestore.images.png._STRIP_BYTES", 1000)
+    written = []
+    for count in (1, 4):
+        monkeypatch.setattr("irestore.images.png.processors", lambda count=count: count)
+        written.append(encode(given, "png"))
+    assert written[0] == written[1]
+    data, at = b"", 8
+    while at < len(written[0]):
+        length, name = struct.unpack_from(">I4s", written[0], at)
+        data += written[0][at + 8 : at + 8 + length] * (name == b"IDAT")
+        at += 12 + length
+    assert len(zlib.decompress(data)) == 67 * (1 + 33 * channels * depth // 8)  # which checks its Adler-32
+    read = load(io.BytesIO(written[0]))
+    peak = 2**depth - 1
+    assert np.array_equal(np.rint(read.pixels * peak), np.floor(pixels * peak + 0.5))
+    assert alpha is None or np.array_equal(np.rint(read.alpha * peak), np.floor(alpha * peak + 0.5))
 
 
 LAYOUTS: dict[str, dict[str, Any]] = {

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import reference
 import torch
-from networks import HEART, network, pictures
+from networks import BASES, HEART, network, pictures
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from irestore import runner
 from irestore.batch.chain import Step
@@ -292,17 +294,28 @@ restore(model, image, settings)
 print(json.dumps([cost(model, 256, 256, settings).bytes, resident("VmHWM") - before]))
 """
 MIDDLE = {"embed_dim": 48, "depths": [2], "num_heads": [4], "window_size": 16, "squeeze_factor": 12, "upscale": 4}
+DAT_MIDDLE = {
+    "embed_dim": 60, "depth": [4], "num_heads": [6], "split_size": [8, 32], "expansion_factor": 2, "upscale": 4,
+    "upsampler": "pixelshuffledirect", "resi_connection": "3conv",
+}  # fmt: skip
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is reset by way of /proc (Linux)")
 @pytest.mark.parametrize(
     ("architecture", "tile", "more"),
-    [("heart", "off", {"upsampler": "pixelshuffledirect"}), ("heart", 64, {"num_feat": 32}), ("hat-iln", "off", {})],
+    [
+        ("heart", "off", {"upsampler": "pixelshuffledirect"}),
+        ("heart", 64, {"num_feat": 32}),
+        ("hat-iln", "off", {}),
+        ("dat-iln", "off", {}),
+        ("dat-iln", 64, {}),
+    ],
 )
 def test_cost_bounds_the_measured_peak_from_above_within_a_factor(
     architecture: str, tile: Any, more: dict[str, Any]
 ) -> None:
-    arguments = json.dumps([architecture, {**MIDDLE, **more}, tile])
+    middle = DAT_MIDDLE if architecture == "dat-iln" else MIDDLE
+    arguments = json.dumps([architecture, {**middle, **more}, tile])
     ran = subprocess.run([sys.executable, "-c", MEASURE, arguments], capture_output=True, text=True, check=True)
     planned, measured = json.loads(ran.stdout)
     assert measured <= planned <= 2.5 * measured
@@ -335,3 +348,26 @@ def test_memory_that_runs_out_outside_the_tiles_is_our_error(monkeypatch: pytest
 def test_the_result_keeps_no_padding_alive() -> None:
     result = restore(network(), next(pictures(10, 10))[1])
     assert result.untyped_storage().nbytes() == result.nbytes
+
+
+@pytest.mark.parametrize("architecture", BASES)
+def test_float64_is_met_only_where_statistics_are_merged(architecture: str) -> None:
+    """Which is on the CPU where the device is an Apple GPU, for that knows no float64."""
+    met = set()
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            result = func(*args, **(kwargs or {}))
+            if any(isinstance(each, torch.Tensor) and each.dtype == torch.float64 for each in tree_leaves(result)):
+                frame = sys._getframe(1)
+                while Path(frame.f_code.co_filename).parent.name not in ("irestore", "models"):
+                    frame = frame.f_back
+                met.add((Path(frame.f_code.co_filename).name, frame.f_code.co_name))
+            return result
+
+    model = network(architecture, dtype=torch.float32)
+    image = torch.rand(1, 3, 3 * model.window - 1, 2 * model.window)
+    with Watch():
+        restore(model, image, Settings(tile=model.window))
+    assert met
+    assert {place for place in met if place[0] != "statistics.py"} <= {("field.py", "mean"), ("field.py", "moments")}

@@ -19,6 +19,7 @@ from irestore import degrade, models, weights
 from irestore.errors import WeightsError
 from irestore.field import Field
 from irestore.runner import pad
+from irestore.tasks import TASKS
 from irestore.tiling import Tiling
 from irestore.weights.manifest import read
 from training import data, learning, muon, normalisation, plot, queue, train
@@ -314,11 +315,11 @@ def test_muon_takes_the_inner_matrices_and_makes_them_nearly_orthogonal():
     assert (weight - before).norm().item() == pytest.approx(0.1 * rank**0.5, rel=0.3)  # whatever the gradient's size
 
 
-@pytest.mark.parametrize("name", ["heart x4, attention in every second block", "hat", "unet x3, three levels"])
+@pytest.mark.parametrize("name", ["heart x4, attention in every second block", "hat", "dat", "unet x3, three levels"])
 def test_training_computes_what_the_network_is(name: str):
     architecture, config = NETWORKS[name]
     model = network(architecture, **config)
-    image = pad(dict(pictures(20, 28, batch=2))["gradient"], model.window)
+    image = pad(dict(pictures(20, 28, batch=2))["gradient"], model.multiple)
     exact = model(Field.of(image, Tiling(multiple=model.window))).tensor
     assert (model(WholeField(image)).tensor - exact).abs().max() < 1e-10
 
@@ -484,7 +485,7 @@ def test_every_config_is_whole(path: Path):
     assert ("degradation" in config) == (config["task"] != "sr" or "photo" in path.stem)
     if "degradation" in config:
         build(config["degradation"])
-    assert config["task"] in weights.TASKS
+    assert config["task"] in TASKS
     for key in ("size", "valid_size"):
         assert config["data"][key] % model.window == 0
     assert learning.Schedule(config["train"]).steps > 0
@@ -501,4 +502,4 @@ def test_every_config_is_whole(path: Path):
 
 def test_there_is_a_config_for_every_task_and_scale():
     kinds = {path.stem for path in CONFIGS}
-    assert {"sr_x2", "sr_x3", "sr_x4", *(set(weights.TASKS) - {"sr"})} <= kinds
+    assert {"sr_x2", "sr_x3", "sr_x4", *(set(TASKS) - {"sr"})} <= kinds

@@ -3,7 +3,9 @@
 Commands are imported when they are called, so that `--help` and `--version` cost no more than Click.
 """
 
+import atexit
 import difflib
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ import click
 
 from irestore import __version__
 from irestore.cli.signals import Interrupted, stop_signals
-from irestore.errors import IrestoreError, UsageError, one_line
+from irestore.errors import IrestoreError, UsageError, one_line, say
 from irestore.tasks import TASKS
 
 # Every command that is no task: what it does; irestore.cli has a module of its name, and that a function of its name.
@@ -27,6 +29,8 @@ OTHERS = {
     "completion": "Print the completion script of a shell.",
 }
 COMMANDS = {name: task.summary for name, task in TASKS.items()} | OTHERS
+
+GARBAGE = 10_000  # new objects after which Python looks for garbage; at its own 700 that is a sixth of a short run
 
 EPILOG = """\b
 irestore sr -x4 photos/*.png         writes photos/NAME_x4.png beside each
@@ -58,11 +62,9 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As Click's; `help` is --help, and a picture is told where it goes."""
+        """As Click's; `help sr` is `sr --help`, and a picture is told where it goes."""
         if args[0] == "help":
-            command = self.get_command(ctx, args[1]) if args[1:] else None
-            click.echo(command.get_help(click.Context(command, ctx, args[1])) if command else ctx.get_help())
-            ctx.exit()
+            args = [*args[1:], "--help"]
         if args[0] not in COMMANDS and not args[0].startswith("-"):
             raise click.UsageError(_no_command(args[0]), ctx)
         return super().resolve_command(ctx, args)
@@ -98,6 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Threads that wait for each other sleep instead of spinning: on a busy machine that is several times as fast. Read
     # by OpenMP when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    gc.set_threshold(GARBAGE)
+    atexit.register(gc.freeze)  # else Python walks through all of torch once more at its end
     # Streams that the caller has closed (`>&-`) get stand-ins of their own numbers, which no other file may have.
     sys.stdin = sys.stdin or os.fdopen(os.open(os.devnull, os.O_RDONLY))
     sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")  # every write fails
@@ -140,5 +144,5 @@ def _run(arguments: Sequence[str]) -> int:
         told, code = f"a library cannot be loaded ({error}); free some memory, or install irestore again", 1
     except OSError as error:  # without a name it is standard output: other files are opened, read and written by name
         told, code = error if error.filename else f"standard output: cannot be written: {error.strerror}", 1
-    print(f"irestore: {one_line(told)}", file=sys.stderr)
+    say(told)
     return code

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 import click
 from click.shell_completion import CompletionItem
 
+from irestore.batch.chain import Size
+from irestore.batch.shards import Shard
 from irestore.cli.values import Text, byte_size, device, shard, tile
 from irestore.images import FORMATS, MAX_PIXELS, LoadOptions, SaveOptions, check_target
 
 if TYPE_CHECKING:
     import torch
 
-    from irestore.batch.chain import Size
-    from irestore.batch.shards import Shard
+    from irestore.batch.cluster import Workers
     from irestore.runner import Settings
 
 Section = TypeVar("Section")
@@ -76,8 +77,10 @@ class Files:
     include_restored: bool = flag(help="Also take pictures that irestore made with the same task.")
     dry_run: bool = flag("-n", help="Only print what would be done, with sizes, memory and time.")
     fail_fast: bool = flag(help="Stop at the first picture that fails.")
-    shard: "Shard" = option(type=shard, default="1/1", metavar="I/N",  # noqa: RUF009
+    shard: Shard = option(type=shard, default="1/1", metavar="I/N",  # noqa: RUF009
         help="Only part I of N, by the paths of pictures, for many machines at once; or slurm, k8s, aws, auto.")
+    ray: str | None = option(metavar="ADDRESS|local",
+        help="Compute on the machines of a Ray cluster, by HOST:PORT of its head, or on this one as a cluster.")
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -142,9 +145,11 @@ class Computing:
         import torch
 
         from irestore.devices import pick_all
+        from irestore.processors import processors
 
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
+        threads = self.threads or min(torch.get_num_threads(), processors())
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
         return pick_all(self.device)
 
 
@@ -213,10 +218,11 @@ class Options:
 
     task: str
     first: tuple[str, ...]  # tasks, or models for them, that come before
-    size: "Size | None"  # None: as the model has it
+    size: Size | None  # None: as the model has it
     strength: float
     files: Files
     model: Model
     computing: Computing
     pictures: Pictures
     messages: Messages
+    workers: "Workers | None" = None  # of the cluster, once it is connected

@@ -59,9 +59,9 @@ def _write(frames: list[Raster], stream: BinaryIO, row: Format, options: SaveOpt
     metadata = frames[0].metadata
     common = {"icc_profile": metadata.icc, "exif": metadata.exif, "xmp": metadata.xmp, "dpi": metadata.dpi}
     chosen: dict[str, Any] = {name: value for name, value in common.items() if value} | row.encoder(frames, options)
-    deep = frames[0].samples.itemsize == 2  # which Pillow cannot write, only what goes with the pixels
-    target = io.BytesIO() if deep else stream
-    images = [_STUB] if deep else [Image.fromarray(np.ascontiguousarray(frame.samples)) for frame in frames]
+    still = row.pillow == "PNG" and len(frames) == 1  # of it Pillow writes only what goes with the pixels
+    target = io.BytesIO() if still else stream
+    images = [_STUB] if still else [Image.fromarray(np.ascontiguousarray(frame.samples)) for frame in frames]
     if row.pillow == "GIF":
         notes += _lost_in_gif(images)
     if len(frames) > 1:
@@ -77,7 +77,7 @@ def _write(frames: list[Raster], stream: BinaryIO, row: Format, options: SaveOpt
         raise  # of the disk, mostly: the caller knows the file
     except Exception as error:  # encoders raise nearly anything for what they cannot write
         raise WriteError(f"cannot be written as {row.pillow} ({summary(error)})") from error
-    if deep:
+    if still:
         png.write(frames[0].samples, stream, target)
 
 

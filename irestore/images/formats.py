@@ -48,8 +48,10 @@ LOAD, LOAD_ALL, SAVE = LoadOptions(), LoadOptions(frames="all"), SaveOptions()
 
 LEAST_KEPT_QUALITY = 90
 """A JPEG is compressed as it was, but no more strongly than this: what was restored must survive its saving."""
+PNG_LEVEL = 4
+"""Of stills, each row less the one above it. Files are 0.85 to 1.07 times as large as Pillow's of level 3."""
 ZLIB_LEVEL = 3
-"""Of PNG and TIFF. On enlarged photographs two and a half times as fast as 6, and smaller; on others 4 % larger."""
+"""Of TIFF and animated PNG. On enlarged photographs much faster than 6, and smaller; on others 4 % larger."""
 
 
 # Each encoder gives the options of Pillow's `save` for the frames of one file, besides profile, EXIF, XMP and timing.

@@ -16,7 +16,7 @@ from irestore.images.picture import Metadata, Picture, Plane
 PillowImage = Image.Image
 Samples = NDArray[Any]  # uint8 or uint16
 
-_ROWS = 256  # converted at once
+_ROWS = 16  # converted at once: few enough to stay in the cache
 
 
 def to_floats(samples: Samples) -> Plane:

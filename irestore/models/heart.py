@@ -7,21 +7,20 @@ Behaviour from the-database/traiNNer-redux@a4af1be5 traiNNer/archs/heart_arch.py
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from irestore.field import Field
-from irestore.models.block import HybridBlock
+from irestore.models.block import HybridBlock, HybridConfig, HybridTrunk
 from irestore.models.layers import from_windows, to_windows
-from irestore.models.trunk import Blocks, Group, Trunk, TrunkConfig, body_conv
+from irestore.models.trunk import Blocks, Group, body_conv
 from irestore.tiling import Padding, round_up
 
 
 @dataclass(frozen=True)
-class HeartConfig(TrunkConfig):
+class HeartConfig(HybridConfig):
     """The published networks have all the defaults, with `upscale` 4 or 2."""
 
     rank: int = 8
@@ -105,10 +104,11 @@ class HeartBlock(HybridBlock):
         """The map after this block."""
         if self.attn is None:
             return self.hybrid(x, None)
-        return self.hybrid(x, partial(self.attn, weights=self.attn.folded_weights()), padding=self.attn.padding)
+        attn, weights = self.attn, self.attn.folded_weights()
+        return self.hybrid(x, lambda t, box: attn(t, weights), attn.padding)
 
 
-class Heart(Trunk):
+class Heart(HybridTrunk):
     """HEART (see the module's docstring), any of its configurations."""
 
     Config = HeartConfig

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from irestore.statistics import Moments
+from irestore.tiling import Box
 
 
 class Affine(nn.Module):
@@ -105,20 +106,45 @@ def from_windows(windows: Tensor, window: int, height: int, width: int) -> Tenso
     return t.transpose(2, 3).reshape(-1, height, width, c).permute(0, 3, 1, 2)
 
 
-def grid(side: int) -> Tensor:
-    """Row and column of each pixel of a square, (side^2, 2)."""
-    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+def parts(box: Box, height: int, width: int, device: torch.device) -> Tensor:
+    """Where each pixel of a box (h, w) lies, 0..8: 4 inside of a map of that size, else beyond which of its edges."""
+    rows, columns = (torch.arange(*ends, device=device) for ends in ((box.top, box.bottom), (box.left, box.right)))
+    down, across = ((line >= 0).long() + (line >= side) for line, side in ((rows, height), (columns, width)))
+    return 3 * down[:, None] + across
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float, regions: Tensor | None = None) -> Tensor:
+    """softmax(scale q k + bias) v in each window: q, k, v (B, H, N, D), bias (1, H, N, N) -> (B, H, N, D).
+
+    Pixels of different `regions` (B, N) do not see each other.
+    """
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+    if regions is not None:
+        torn = (regions != regions[:, :1]).any(1).nonzero()[:, 0]
+        if len(torn):  # few windows, and only these need a mask of their own, which takes much room
+            again = []
+            for few in (torn[i : i + 16] for i in range(0, len(torn), 16)):
+                apart = (regions[few][:, :, None] != regions[few][:, None])[:, None].to(bias.dtype)  # (few, 1, N, N)
+                mask = bias - 100.0 * apart
+                again.append(F.scaled_dot_product_attention(q[few], k[few], v[few], attn_mask=mask, scale=scale))
+            mixed = mixed.index_copy(0, torn, torch.cat(again))
+    return mixed
+
+
+def grid(height: int, width: int) -> Tensor:
+    """Row and column of each pixel of a rectangle, (height * width, 2)."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack([rows, columns], -1).reshape(-1, 2)
 
 
-def self_index(window: int) -> Tensor:
-    """Places in the bias table of query minus key, (window^2, window^2)."""
-    places = grid(window)
-    offset = places[:, None] - places[None] + window - 1
-    return offset[..., 0] * (2 * window - 1) + offset[..., 1]
+def self_index(height: int, width: int) -> Tensor:
+    """Places in the bias table of query minus key, (N, N), N the pixels of a window of height x width."""
+    places = grid(height, width)
+    rows, columns = (places[:, None] - places[None]).unbind(-1)
+    return (rows + height - 1) * (2 * width - 1) + columns + width - 1
 
 
 def overlap_index(window: int, outer: int) -> Tensor:
     """Places in the bias table of key minus query, (window^2, outer^2); as upstream, negative ones count backwards."""
-    offset = grid(outer)[None] - grid(window)[:, None] + window - outer + 1
+    offset = grid(outer, outer)[None] - grid(window, window)[:, None] + window - outer + 1
     return offset[..., 0] * (window + outer - 1) + offset[..., 1]

@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 from irestore.field import Field
+from irestore.tasks import task_name
 
 
 class Network(nn.Module, ABC):
     """A network that restores the Field of an image. Whatever runs networks knows these members and no others.
 
     What it computes must obey the law of `irestore.field`: values of the whole image come from the Field's statistics,
-    and every map reaches no further than its halo. Sides of the input are multiples of `window` (the runner pads).
+    and every map reaches no further than its halo. Sides of the input are multiples of `multiple` (the runner pads).
     """
 
     name = ""  # of the model whose weights it has, and its task; set when they are loaded
@@ -23,7 +24,7 @@ class Network(nn.Module, ABC):
     def __repr__(self) -> str:
         """One line, in place of every layer."""
         millions = sum(each.numel() for each in self.parameters()) / 1e6
-        does = f"{self.task or 'a task'} x{self.scale}"
+        does = task_name(self.task, self.scale) if self.task else f"x{self.scale}"
         return f"<{type(self).__name__} {self.name}: {does}, {millions:.1f} M parameters, {self.device}>"
 
     @property
@@ -34,7 +35,12 @@ class Network(nn.Module, ABC):
     @property
     @abstractmethod
     def window(self) -> int:
-        """What the sides of the input, and of its tiles, must be multiples of, in pixels of the input."""
+        """What the sides of tiles must be multiples of, in pixels of the input."""
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of the input must be multiples of."""
+        return self.window
 
     @property
     @abstractmethod

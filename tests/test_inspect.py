@@ -16,7 +16,7 @@ from irestore.field import Field
 from irestore.inspect import Features, blocks, watched
 from irestore.plot import Panel, svg
 
-COUNT = {"heart": 4, "hat-iln": 6, "unet": 4}
+COUNT = {"heart": 4, "hat-iln": 6, "unet": 4, "dat-iln": 5}
 
 
 @pytest.mark.parametrize("architecture", BASES)

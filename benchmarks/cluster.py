@@ -33,7 +33,7 @@ from irestore.batch.pool import Pool
 from irestore.batch.report import Outcome, Report
 from irestore.batch.restorer import Restorer
 from irestore.batch.run import RunOptions, run
-from irestore.runner import Settings
+from irestore.planning import Settings
 
 STEP, NODES, DEADLY = Step("sr", 4), 2, "00042.png"
 

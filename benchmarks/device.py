@@ -21,7 +21,8 @@ from benchmarks import batch
 from irestore import models, weights
 from irestore.devices import exact_convolutions
 from irestore.models.network import Network
-from irestore.runner import PRECISIONS, Settings, cost, restore
+from irestore.planning import PRECISIONS, Settings, cost
+from irestore.runner import restore
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import goldens as golden_files

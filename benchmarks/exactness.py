@@ -27,7 +27,8 @@ import irestore
 from irestore import degrade, images, metrics
 from irestore.images.resize import reduced
 from irestore.models.network import Network
-from irestore.runner import Settings, restore
+from irestore.planning import Settings
+from irestore.runner import restore
 from irestore.tiling import Box
 
 Pixels = NDArray[np.uint8]

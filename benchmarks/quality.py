@@ -25,7 +25,7 @@ from irestore import weights
 from irestore.batch.chain import Step
 from irestore.batch.restorer import Restorer
 from irestore.evaluate import Row, Trial, couples, mean, measure, read
-from irestore.runner import Settings
+from irestore.planning import Settings
 from irestore.tasks import TASKS
 
 

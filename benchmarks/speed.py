@@ -38,7 +38,8 @@ def tile(runs: int) -> dict[str, float]:
     import torch
 
     from irestore import weights
-    from irestore.runner import Settings, restore
+    from irestore.planning import Settings
+    from irestore.runner import restore
 
     entry = next(entry for entry in weights.entries() if entry.bundled and entry.scale == 4)
     model = weights.load(entry)

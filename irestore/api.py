@@ -15,7 +15,7 @@ from irestore.devices import pick
 from irestore.errors import UsageError
 from irestore.images.samples import PillowImage, check_range, from_array, from_pillow, to_array, to_pillow
 from irestore.models.network import Network
-from irestore.runner import Settings
+from irestore.planning import Settings
 from irestore.runner import restore as restore_tensor
 from irestore.tasks import TASKS
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from fractions import Fraction
 from itertools import count
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,11 +20,10 @@ from torch import Tensor
 from irestore.field import Field
 from irestore.models.network import Network
 from irestore.scratch import Store
-from irestore.statistics import Statistics
 from irestore.tiling import Box, Tiling, is_out_of_memory, round_up
 
 T = TypeVar("T")
-Share = tuple[Store | None, Statistics | None]
+Share = tuple[Store | None, Any]  # a part of a map, and sums over it
 
 
 def forward(networks: Sequence[Network], image: Tensor, tiling: Tiling) -> Field:
@@ -77,7 +76,7 @@ class _Team:
     def _agree(self) -> None:
         """At the end of a map: where it lies, and the statistics of all tiles, merged in the order of the members."""
         store = next((store for store, _ in self.shares if store is not None), None)
-        merged: Statistics | None = None
+        merged: Any = None
         for _, statistics in self.shares:
             if statistics is not None:
                 merged = merged.merge(statistics) if merged else statistics
@@ -89,9 +88,7 @@ class _Member(Tiling):
 
     def __init__(self, team: _Team, number: int, device: torch.device) -> None:
         like = team.tiling
-        super().__init__(
-            like.tile, multiple=like.multiple, device=device, storage=like.storage, precision=like.precision
-        )
+        super().__init__(like.tile, multiple=like.multiple, device=device, storage=like.storage)
         self.progress = team.told
         self._team, self._number = team, number
 
@@ -111,8 +108,8 @@ class _Member(Tiling):
                 self._team.room = self._team.tiling.store(shape, like)
             return self._team.room
 
-    def agreed(self, store: Store | None, statistics: Statistics | None) -> Share:
+    def agreed(self, store: Store | None, sums: Any) -> Share:
         """What all members together have made, as soon as they have."""
-        self._team.shares[self._number] = store, statistics
+        self._team.shares[self._number] = store, sums
         self._team.ends.wait()
         return self._team.agreed

@@ -19,7 +19,7 @@ from irestore.batch.report import Report
 from irestore.batch.restorer import Restorer
 from irestore.batch.run import RunOptions
 from irestore.cli import main
-from irestore.runner import Settings
+from irestore.planning import Settings
 
 STEP = Step("sr", 2)
 DEADLY = 31  # pixels wide

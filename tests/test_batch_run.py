@@ -28,7 +28,7 @@ from irestore.batch.report import Outcome, Report, Totals
 from irestore.batch.restorer import Restorer
 from irestore.batch.run import RunOptions, run
 from irestore.errors import OutOfMemoryError, ReadError, RestoreError, WriteError, duration, one_line
-from irestore.runner import Settings, cost
+from irestore.planning import Settings, cost
 
 
 @pytest.fixture(autouse=True)
@@ -869,7 +869,7 @@ def test_a_cpu_takes_pictures_one_by_one() -> None:
 
 def test_a_gpu_takes_as_many_as_it_holds_untiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The costs of the CPU stand in for a GPU's."""
-    from irestore.runner import cost
+    from irestore.planning import cost
 
     roomy = restorer(Settings(tile="off"))
     eight = cost(network(), 32, 32, Settings(tile="off"), batch=8).bytes

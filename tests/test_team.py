@@ -14,7 +14,8 @@ from irestore import team
 from irestore.cli import main
 from irestore.field import Field
 from irestore.models.network import Network
-from irestore.runner import Settings, restore
+from irestore.planning import Settings
+from irestore.runner import restore
 
 
 @pytest.mark.parametrize("architecture", BASES)

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from irestore import models, weights
 from irestore.errors import UsageError, WeightsError
 from irestore.models.deduce import PUBLISHED, deduce
-from irestore.runner import Settings, restore
+from irestore.planning import Settings
+from irestore.runner import restore
 from irestore.weights.files import packed
 from irestore.weights.manifest import builtin, read
 

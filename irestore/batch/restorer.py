@@ -13,8 +13,9 @@ from irestore.errors import OutOfMemoryError
 from irestore.images.picture import Plane
 from irestore.images.samples import one_channel
 from irestore.models.network import Network
+from irestore.planning import Cost, Settings, budget, cost
 from irestore.processors import processors
-from irestore.runner import Cost, Settings, budget, cost, pad, restore
+from irestore.runner import pad, restore
 from irestore.tiling import is_out_of_memory, round_up
 
 AlphaMode = Literal["resize", "restore", "drop"]

@@ -142,7 +142,8 @@ def self_check(device: str) -> tuple[float, str]:
     """The largest difference between a run in the smallest tiles and one without; the model's name and the device."""
     import torch
 
-    from irestore.runner import Settings, restore
+    from irestore.planning import Settings
+    from irestore.runner import restore
 
     chosen = Computing(device=device).begin()[0]
     entry = next(entry for entry in weights.entries() if entry.bundled)

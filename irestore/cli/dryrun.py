@@ -56,7 +56,8 @@ def forecaster(
     import torch
 
     from irestore import models
-    from irestore.runner import cost, restore
+    from irestore.planning import cost
+    from irestore.runner import restore
 
     device, settings = options.computing.begin()[0], options.computing.settings()
     measured = {}

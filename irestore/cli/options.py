@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from irestore.batch.cluster import Workers
-    from irestore.runner import Settings
+    from irestore.planning import Settings
 
 Section = TypeVar("Section")
 DEFAULT_SCALE = 4
@@ -128,7 +128,7 @@ class Computing:
 
     def settings(self) -> "Settings":
         """What the runner has to know."""
-        from irestore.runner import Settings
+        from irestore.planning import Settings
 
         return Settings(self.tile, self.precision, self.max_memory, self.ensemble)
 

@@ -61,7 +61,7 @@ def circumstances(plan: Plan, networks: "Mapping[Step, Network]", devices: str, 
     """For each network a line: the model, devices, precision and tile, and why. Imports torch."""
     import torch
 
-    from irestore.runner import cost
+    from irestore.planning import cost
 
     computing, settings = options.computing, options.computing.settings()
     largest = max(plan.items, key=lambda item: item.info.pixels).chain

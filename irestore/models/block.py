@@ -66,14 +66,16 @@ class HybridBlock(nn.Module):
             x = x.map(lambda t, c: torch.addcmul(t, c, gain), c, into=c)
         else:
             x = x.map(
-                lambda t, c, box: t + gain * c + before.std * attend(self.norm1(t, before), box),
+                lambda t, c, box: torch.addcmul(
+                    torch.addcmul(t, c, gain), attend(self.norm1(t, before), box), before.std
+                ),
                 c,
                 padding=padding,
                 into=c,
                 placed=True,
             )
         after = x.moments(self.eps)  # waits for the whole image
-        return x.map(lambda t: t + after.std * self.mlp(self.norm2(t, after)), into=x)
+        return x.map(lambda t: torch.addcmul(t, self.mlp(self.norm2(t, after)), after.std), into=x)
 
 
 class HybridTrunk(Trunk):

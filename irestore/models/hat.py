@@ -15,7 +15,18 @@ from torch import Tensor, nn
 
 from irestore.field import Field
 from irestore.models.block import EPS, HybridBlock, HybridConfig, HybridTrunk
-from irestore.models.layers import ILN, Mlp, attend, from_windows, overlap_index, parts, self_index, to_windows
+from irestore.models.layers import (
+    ILN,
+    Linear,
+    Mlp,
+    attend,
+    from_windows,
+    linear,
+    overlap_index,
+    parts,
+    self_index,
+    to_windows,
+)
 from irestore.models.trunk import Blocks, Group, body_conv
 from irestore.tiling import Box, Padding
 
@@ -74,11 +85,12 @@ class WindowAttention(nn.Module):
         dim, self.window, self.heads = config.embed_dim, config.window_size, heads
         self.scale = config.qk_scale or (dim // heads) ** -0.5
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * self.window - 1) ** 2, heads))
-        self.qkv = nn.Linear(dim, 3 * dim, bias=config.qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim, bias=config.qkv_bias)
+        self.proj = Linear(dim, dim)
 
     def forward(self, t: Tensor, bias: Tensor, regions: Tensor | None) -> Tensor:
         """(B, C, h, w) -> the same; bias (1, heads, window^2, window^2). Pixels see those of their region (h, w)."""
+        t = t.to(self.qkv.weight.dtype)
         qkv = self.qkv(to_windows(t, self.window))  # (B, N, 3 C), B the windows, N the pixels of one
         q, k, v = qkv.view(*qkv.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each (B, H, N, D)
         ids = None if regions is None else to_windows(regions.expand(len(t), 1, -1, -1), self.window)[..., 0]  # (B, N)
@@ -99,6 +111,7 @@ class HAB(HybridBlock):
     def forward(self, x: Field, shared: Shared) -> Field:
         """The map after this block."""
         bias = self.attn.relative_position_bias_table[shared.inner].permute(2, 0, 1)[None]  # 3-d masks take a slow path
+        bias = bias.to(self.attn.qkv.weight.dtype)
 
         def attend(t: Tensor, box: Box) -> Tensor:
             """Beyond an edge the tile shows pixels of the opposite one, which are not to be seen from this side."""
@@ -119,25 +132,26 @@ class OCAB(nn.Module):
         self.eps, self.heads, self.window, self.outer = config.eps, heads, window, outer
         self.scale = config.qk_scale or (dim // heads) ** -0.5
         self.norm1 = ILN(dim)
-        self.qkv = nn.Linear(dim, 3 * dim, bias=config.qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=config.qkv_bias)
         self.relative_position_bias_table = nn.Parameter(torch.zeros((window + outer - 1) ** 2, heads))
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.norm2 = ILN(dim)
         self.mlp = Mlp(dim, config.mlp_ratio)
 
     def forward(self, x: Field, shared: Shared) -> Field:
         """The map after this block."""
         before = x.moments(self.eps)  # waits for the whole image
-        bias = self.relative_position_bias_table[shared.outer].permute(2, 0, 1)[None]
+        bias = self.relative_position_bias_table[shared.outer].permute(2, 0, 1)[None].to(self.qkv.weight.dtype)
         reach = (self.outer - self.window) // 2
         size = x.height, x.width
 
         def fn(t: Tensor, box: Box) -> Tensor:
-            return t + before.std * self.attend(self.norm1(t, before), parts(box, *size, t.device) == 4, bias, reach)
+            inside = parts(box, *size, t.device) == 4
+            return torch.addcmul(t, self.attend(self.norm1(t, before), inside, bias, reach), before.std)
 
         x = x.map(fn, halo=reach, padding=Padding(0, self.window, "constant"), placed=True)
         after = x.moments(self.eps)  # waits for the whole image
-        return x.map(lambda t: t + after.std * self.mlp(self.norm2(t, after)), into=x)
+        return x.map(lambda t: torch.addcmul(t, self.mlp(self.norm2(t, after)), after.std), into=x)
 
     def attend(self, t: Tensor, inside: Tensor, bias: Tensor, reach: int) -> Tensor:
         """(B, C, h + 2 reach, w + 2 reach) -> the same, of which the outer `reach` pixels mean nothing.
@@ -148,8 +162,8 @@ class OCAB(nn.Module):
         dim, height, width = t.shape[1:]
         core = t[:, :, reach : height - reach, reach : width - reach]
         weight, offset = self.qkv.weight, self.qkv.bias
-        q = F.linear(to_windows(core, self.window), weight[:dim], None if offset is None else offset[:dim])
-        kv = F.linear(t.permute(0, 2, 3, 1), weight[dim:], None if offset is None else offset[dim:])
+        q = linear(to_windows(core, self.window), weight[:dim], None if offset is None else offset[:dim])
+        kv = linear(t.permute(0, 2, 3, 1), weight[dim:], None if offset is None else offset[dim:])
         kv = kv * inside[..., None]  # (B, h + 2 reach, w + 2 reach, 2 C)
         kv = kv.unfold(1, self.outer, self.window).unfold(2, self.outer, self.window)
         kv = kv.permute(0, 1, 2, 4, 5, 3).reshape(len(q), self.outer**2, 2, self.heads, dim // self.heads)

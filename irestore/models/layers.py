@@ -9,6 +9,37 @@ from torch import Tensor, nn
 from irestore.statistics import Moments
 from irestore.tiling import Box
 
+# oneDNN's linear layer adds the bias and does the GELU while it writes; MKL's, which F.linear takes, in further passes.
+ONE_PASS = torch.backends.cpu.get_cpu_capability().startswith("AVX") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def linear(t: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
+    """The linear layer (..., C) -> (..., C') in the type of its weight, whatever that of `t`, then GELU if asked."""
+    t = t.to(weight.dtype)
+    suits = t.dtype == torch.float32 or (t.dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported())
+    if ONE_PASS and suits and t.device.type == "cpu" and not torch.is_grad_enabled():
+        kind, algorithm = ("gelu", "none") if gelu else ("none", "")
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(t, weight, bias, kind, [], algorithm)
+        return out
+    out = F.linear(t, weight, bias)
+    return F.gelu(out) if gelu else out
+
+
+class Linear(nn.Linear):
+    """A linear layer that computes in the type of its weight, whatever that of the tile: see `Network.halved`."""
+
+    def forward(self, t: Tensor, *, gelu: bool = False) -> Tensor:
+        """(..., C) -> (..., C')."""
+        return linear(t, self.weight, self.bias, gelu=gelu)
+
+
+class Conv(nn.Conv2d):
+    """A convolution alike."""
+
+    def forward(self, t: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C', h', w')."""
+        return super().forward(t.to(self.weight.dtype))
+
 
 class Affine(nn.Module):
     """Scales and shifts each channel; knows no statistics."""
@@ -31,7 +62,8 @@ class ILN(Affine):
 
     def forward(self, t: Tensor, moments: Moments) -> Tensor:  # type: ignore[override]
         """(B, C, h, w) -> (B, C, h, w)."""
-        return torch.addcmul(self.bias[:, None, None], t - moments.mean, self.weight[:, None, None] / moments.std)
+        gain = self.weight[:, None, None] / moments.std
+        return torch.addcmul(self.bias[:, None, None] - moments.mean * gain, t, gain)
 
 
 class ChannelAttention(nn.Module):
@@ -61,9 +93,9 @@ class CAB(nn.Module):
     def __init__(self, dim: int, compress_ratio: int, squeeze_factor: int) -> None:
         super().__init__()
         self.cab = nn.Sequential(
-            nn.Conv2d(dim, dim // compress_ratio, 3, padding=1),
+            Conv(dim, dim // compress_ratio, 3, padding=1),
             nn.GELU(),
-            nn.Conv2d(dim // compress_ratio, dim, 3, padding=1),
+            Conv(dim // compress_ratio, dim, 3, padding=1),
             ChannelAttention(dim, squeeze_factor),
         )
 
@@ -83,12 +115,12 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, ratio: float) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, int(dim * ratio))
-        self.fc2 = nn.Linear(int(dim * ratio), dim)
+        self.fc1 = Linear(dim, int(dim * ratio))
+        self.fc2 = Linear(int(dim * ratio), dim)
 
     def forward(self, t: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
-        out: Tensor = self.fc2(F.gelu(self.fc1(t.permute(0, 2, 3, 1))))
+        out: Tensor = self.fc2(self.fc1(t.permute(0, 2, 3, 1), gelu=True))
         return out.permute(0, 3, 1, 2)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 
 import torch
 from torch import nn
 
 from irestore.field import Field
+from irestore.models.layers import Conv, Linear
 from irestore.tasks import task_name
 
 
@@ -72,6 +74,20 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def last_layer(self) -> nn.Module:
         """The layer whose output, with the input added where there is a global skip, is the result. For training."""
+
+    def halved(self, dtype: torch.dtype) -> Network:
+        """This network with the weights of its `Conv` and `Linear` layers, but the last, in that type.
+
+        So these compute in it. All else is shared and stays in float32: the first and the last layer, gates, positions,
+        normalisations, and so what they give and whatever that is added to: the maps between blocks.
+        """
+        known: dict[int, object] = {id(each): each for each in (*self.parameters(), *self.buffers())}
+        for layer in self.modules():
+            if isinstance(layer, (Conv, Linear)) and layer is not self.last_layer():
+                for each in layer.parameters(recurse=False):
+                    form = torch.channels_last if each.ndim == 4 else torch.preserve_format
+                    known[id(each)] = nn.Parameter(each.detach().to(dtype, memory_format=form), requires_grad=False)
+        return copy.deepcopy(self, known)
 
     @property
     def device(self) -> torch.device:

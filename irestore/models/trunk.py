@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from irestore.field import Field
-from irestore.models.layers import Affine
+from irestore.models.layers import Affine, Conv
 from irestore.models.network import Network
 
 POSITIVE = ("in_chans", "embed_dim", "num_feat", "unshuffle")
@@ -118,12 +118,12 @@ class Trunk(Network):
         self.conv_after_body = body_conv(config)
         zoom = config.upscale * n
         if config.upsampler == "pixelshuffle":
-            self.conv_before_upsample = nn.Sequential(nn.Conv2d(dim, config.num_feat, 3, padding=1), nn.LeakyReLU())
+            self.conv_before_upsample = nn.Sequential(Conv(dim, config.num_feat, 3, padding=1), nn.LeakyReLU())
             self.upsample = shuffle_stages(config.num_feat, zoom)
-            self.conv_last = nn.Conv2d(config.num_feat, config.in_chans, 3, padding=1)
+            self.conv_last = Conv(config.num_feat, config.in_chans, 3, padding=1)
         else:
             out = config.in_chans * zoom * zoom
-            self.upsample = nn.Sequential(nn.Conv2d(dim, out, 3, padding=1), nn.PixelShuffle(zoom))
+            self.upsample = nn.Sequential(Conv(dim, out, 3, padding=1), nn.PixelShuffle(zoom))
 
     @property
     def groups(self) -> list[Group]:
@@ -206,9 +206,9 @@ def body_conv(config: TrunkConfig) -> nn.Module:
     """The convolution that ends a group or the body, or three of which the inner ones are narrow, or none."""
     dim, narrow = config.embed_dim, config.embed_dim // 4
     if config.resi_connection == "3conv":
-        first, last = nn.Conv2d(dim, narrow, 3, padding=1), nn.Conv2d(narrow, dim, 3, padding=1)
-        return nn.Sequential(first, nn.LeakyReLU(0.2), nn.Conv2d(narrow, narrow, 1), nn.LeakyReLU(0.2), last)
-    return nn.Conv2d(dim, dim, 3, padding=1) if config.resi_connection == "1conv" else nn.Identity()
+        first, last = Conv(dim, narrow, 3, padding=1), Conv(narrow, dim, 3, padding=1)
+        return nn.Sequential(first, nn.LeakyReLU(0.2), Conv(narrow, narrow, 1), nn.LeakyReLU(0.2), last)
+    return Conv(dim, dim, 3, padding=1) if config.resi_connection == "1conv" else nn.Identity()
 
 
 def reach(layers: nn.Module) -> int:
@@ -225,7 +225,7 @@ def shuffle_stages(dim: int, zoom: int) -> nn.Sequential:
     """A convolution and a PixelShuffle for each factor."""
     stages: list[nn.Module] = []
     for factor in shuffle_factors(zoom):
-        stages += [nn.Conv2d(dim, factor * factor * dim, 3, padding=1), nn.PixelShuffle(factor)]
+        stages += [Conv(dim, factor * factor * dim, 3, padding=1), nn.PixelShuffle(factor)]
     return nn.Sequential(*stages)
 
 

@@ -49,7 +49,8 @@ def test_entropy_tells_how_even_the_channels_are(x: list[float], entropy: float)
 
     tensor = torch.tensor(x)[None, :, None, None].expand(1, 4, 3, 5)
     features = Features.of(Field.of(tensor, Tiling()))
-    assert features.entropy == pytest.approx(entropy)
+    assert features.entropy == pytest.approx(entropy, abs=1e-6)
+    assert features.std == pytest.approx(np.std(x))
     assert features.magnitude == pytest.approx(np.abs(x).mean())
 
 

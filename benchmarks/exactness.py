@@ -13,6 +13,7 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -35,21 +36,16 @@ MEGAPIXELS = (0.25, 1, 4, 16)  # of the photographs, which the network is to giv
 CROPS = (48, 96, 192, 256)  # sides, in pixels of the small picture
 OVERLAP = 16  # of neighbouring crops, in the same pixels
 TILE = 64  # of irestore
-EDGE = 16  # pixels of a result that are left out, since crops and the whole picture are padded differently there
 SEAM_CROP, AMPLIFIED = 128, 8  # in the drawing: side of crops, times that differences are amplified
 
 
 def in_crops(network: Network, image: Tensor, side: int) -> Tensor:
-    """The result of overlapping crops, each restored as if it were a picture, and cut in the middle of the overlap.
-
-    All have that side; those at the right and bottom overlap more.
-    """
+    """The result of overlapping crops, each restored as if it were a picture, and cut in the middle of the overlap."""
     height, width = image.shape[2:]
     scale, margin = network.scale, OVERLAP // 2
     result = image.new_empty(*image.shape[:2], height * scale, width * scale)
     for owned in Box(0, 0, height, width).cut(side - OVERLAP, side - OVERLAP):
-        top, left = max(min(owned.top - margin, height - side), 0), max(min(owned.left - margin, width - side), 0)
-        seen = Box(top, left, top + side, left + side).clip(height, width)
+        seen = owned.grow(margin).clip(height, width)
         rows, columns = seen.within(Box(0, 0, 0, 0))
         crop = restore(network, image[:, :, rows, columns], Settings(tile="off"))
         rows, columns = owned.scaled(scale).within(seen.scaled(scale))
@@ -58,9 +54,9 @@ def in_crops(network: Network, image: Tensor, side: int) -> Tensor:
     return result
 
 
-def largest_step(difference: Tensor, first: int, period: int) -> float:
-    """The greatest change of a difference (B, C, H, W) across borders, the first of which lies at that pixel."""
-    borders = [(axis, torch.arange(first, max(difference.shape[axis], first), period)) for axis in (2, 3)]
+def largest_step(difference: Tensor, period: int) -> float:
+    """The greatest change of a difference (B, C, H, W) across borders that lie `period` pixels apart; 0 without one."""
+    borders = [(axis, torch.arange(period, max(difference.shape[axis], period), period)) for axis in (2, 3)]
     steps = [
         difference.index_select(axis, at) - difference.index_select(axis, at - 1) for axis, at in borders if len(at)
     ]
@@ -82,12 +78,12 @@ def measured(
     image = as_tensor(degrade.shrink(truth, network.scale))
     whole = restore(network, image, Settings())
     yield "whole", {"psnr_y": psnr_y(whole, truth)}
-    ways = {f"crops of {side}": side for side in crops if side < max(image.shape[2:])} | {"irestore": TILE}
+    ways = {"irestore": TILE} | {f"crops of {side}": side for side in crops if side < max(image.shape[2:])}
     for way, side in reversed(ways.items()):
         if way not in known:
             exact = way == "irestore"
             result = restore(network, image, Settings(tile=side)) if exact else in_crops(network, image, side)
-            difference = ((result - whole).double() * 255)[..., EDGE:-EDGE, EDGE:-EDGE]
+            difference = (result - whole).double() * 255
             period = network.scale * (side - (0 if exact else OVERLAP))
             yield (
                 way,
@@ -95,9 +91,24 @@ def measured(
                     "psnr_y": psnr_y(result, truth),
                     "psnr_to_whole": 20 * float(torch.log10(255 / difference.square().mean().sqrt())),
                     "largest": float(difference.abs().max()),
-                    "step": largest_step(difference, period - EDGE, period),
+                    "step": largest_step(difference, period),
                 },
             )
+
+
+def table(found: dict[str, Any]) -> str:
+    """A row a way, a column a size: mean PSNR-Y less the whole's; lowest PSNR to the whole; largest step."""
+    sizes = sorted({size for rows in found.values() for size in rows}, key=float)
+    lines = [["", *(f"{size} MP" for size in sizes)], ["---", *["---:"] * len(sizes)]]
+    for way in ("irestore", *(f"crops of {side}" for side in CROPS)):
+        cells = []
+        for size in sizes:
+            both = [(rows[size]["whole"], rows[size][way]) for rows in found.values() if way in rows.get(size, {})]
+            gain = fmean([figures["psnr_y"] - whole["psnr_y"] for whole, figures in both]) if both else 0.0
+            near, step = ([figures[kind] for _, figures in both] for kind in ("psnr_to_whole", "step"))
+            cells.append(f"{gain:+.2f} / {min(near):.0f} / {max(step):.2g} ({len(both)})" if both else "")
+        lines.append([way, *cells])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def as_tensor(pixels: Pixels) -> Tensor:
@@ -115,12 +126,12 @@ def seam(path: Path) -> None:
     """Draws what compact-derain makes, by crops (left) and by irestore's tiles (right), of a grainy sky, and below how
     far each is from the whole picture's result, amplified; grey is not at all. It takes some of the grain for rain.
     """
-    network, sky = irestore.load("compact-derain", device="cpu"), data.rocket()[:288, 100:560]
+    network, sky = irestore.load("compact-derain", device="cpu"), data.rocket()[:288, 100:548]
     image = as_tensor(degrade.to_bytes(degrade.add_noise(sky.astype(np.float32), 15, np.random.default_rng(1))))
     whole = restore(network, image, Settings(tile="off"))
     results = [in_crops(network, image, SEAM_CROP), restore(network, image, Settings(tile=TILE))]
     differences = [(result - whole) * AMPLIFIED + 0.5 for result in results]
-    steps = [largest_step((result - whole) * 255, SEAM_CROP - OVERLAP, SEAM_CROP - OVERLAP) for result in results]
+    steps = [largest_step((result - whole) * 255, SEAM_CROP - OVERLAP) for result in results]
     scores = [psnr_y(result, sky) for result in results]
     print(f"crops, irestore: steps of {steps} across borders, PSNR-Y {scores} dB")
     spaced = [[F.pad(each.clamp(0, 1), (0, 8, 0, 8), value=1) for each in row] for row in (results, differences)]
@@ -153,6 +164,7 @@ def main() -> None:
                 print(f"{path.stem}, {size:g} MP, {way}: {figures}", flush=True)
                 if options.json:
                     options.json.write_text(json.dumps(found, indent=1) + "\n")
+    print(table(found))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ class Features(NamedTuple):
         each = x.map(of_pixels)
         magnitude, entropy, _ = each.mean().mean(0).flatten().tolist()
         largest = each.tensor[:, 2].amax().item()
-        return cls(x.channels, magnitude, largest, x.moments(0.0).std.mean().item(), entropy)
+        std = x.moments(0.0).std.nan_to_num().mean().item()  # rounding can leave a variance of 0 just below it
+        return cls(x.channels, magnitude, largest, std, entropy)
 
 
 def of_pixels(t: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from irestore.field import Field
 from irestore.inspect import Features, blocks, watched
 from irestore.plot import Panel, svg
 
-COUNT = {"heart": 4, "hat-iln": 6, "unet": 4}
+COUNT = {"heart": 4, "hat-iln": 6, "unet": 4, "dat-iln": 5}
 
 
 @pytest.mark.parametrize("architecture", BASES)
@@ -49,7 +49,8 @@ def test_entropy_tells_how_even_the_channels_are(x: list[float], entropy: float)
 
     tensor = torch.tensor(x)[None, :, None, None].expand(1, 4, 3, 5)
     features = Features.of(Field.of(tensor, Tiling()))
-    assert features.entropy == pytest.approx(entropy)
+    assert features.entropy == pytest.approx(entropy, abs=1e-6)
+    assert features.std == pytest.approx(np.std(x))
     assert features.magnitude == pytest.approx(np.abs(x).mean())
 
 

@@ -1,4 +1,4 @@
-"""Ratios of times on a CPU, measured in turn (A B A B ...), medians: python -m benchmarks.speed [--json FILE] [--md FILE]
+"""Ratios of times on a CPU, measured in turn (A B A B ...): python -m benchmarks.speed [--json FILE] [--md FILE]
 
 reference  a whole picture by irestore against the plain whole-image networks of the tests, both in float32
 half       bfloat16 against float32, and how far the two results are apart

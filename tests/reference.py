@@ -79,6 +79,7 @@ class Reference:
         rgb, whiten = self.config["in_chans"] == 3, self.config["stdnorm"]
         mean = torch.tensor([0.4488, 0.4371, 0.4040] if rgb else [0.0], dtype=torch.float64)
         std = torch.tensor(([0.2842, 0.2701, 0.2920] if rgb else [0.2842]) if whiten else [1.0], dtype=torch.float64)
+        mean, std = (value.to(self.weights["conv_first.bias"]) for value in (mean, std))
         return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
 
     def normalised(self, image: Tensor) -> Tensor:

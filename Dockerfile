@@ -1,8 +1,10 @@
-# irestore on a CPU: docker build -t irestore . && docker run --rm -v "$PWD:/pictures" irestore sr -x4 photo.png
-FROM python:3.13-slim
-RUN pip install --no-cache-dir torch --index-url https://download.pytorch.org/whl/cpu
+# irestore on a CPU: docker build -t irestore . && docker run --rm -u "$(id -u):$(id -g)" -v "$PWD:/pictures" irestore sr -x4 photo.png
+ARG PYTHON=3.13
+FROM python:${PYTHON}-slim
+COPY constraints.txt /irestore/
+RUN pip install --no-cache-dir -c /irestore/constraints.txt torch --index-url https://download.pytorch.org/whl/cpu
 COPY . /irestore
-RUN pip install --no-cache-dir '/irestore[heic,jxl]' && rm -r /irestore
+RUN pip install --no-cache-dir -c /irestore/constraints.txt '/irestore[heic,jxl]' && rm -r /irestore
 WORKDIR /pictures
 ENTRYPOINT ["irestore"]
 CMD ["--help"]

@@ -39,7 +39,7 @@ from irestore.batch.chain import Size, Step
 from irestore.batch.inputs import find
 from irestore.batch.plan import Request, plan
 from irestore.batch.restorer import Restorer
-from irestore.runner import Settings
+from irestore.planning import Settings
 entry = weights.from_file(sys.argv[1])
 model = weights.read(entry, Path(sys.argv[1]))
 step = Step("sr", entry.scale)

@@ -21,7 +21,8 @@ from benchmarks import batch
 from irestore import models, weights
 from irestore.devices import exact_convolutions
 from irestore.models.network import Network
-from irestore.runner import PRECISIONS, Settings, cost, restore
+from irestore.planning import PRECISIONS, Settings, cost
+from irestore.runner import restore
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import goldens as golden_files
@@ -89,10 +90,11 @@ def exactness(run: Run) -> Iterator[Row]:
     for name, network, _ in run.networks():
         image, exact = run.image(4 * network.window - 3, network), torch.zeros(())
         for precision in run.precisions:
-            options: Any = {"device": run.device, "precision": PRECISIONS[precision]}
+            half = PRECISIONS[precision]
+            used = network.halved(half) if half else network
             with exact_convolutions(run.device):
-                whole = networks.run(network, image, None, **options).cpu()
-                tiled = [networks.run(network, image, t, **options) for t in networks.tiles(network.window).values()]
+                whole = networks.run(used, image, device=run.device).cpu()
+                tiled = [networks.run(used, image, t, device=run.device) for t in networks.tiles(used.window).values()]
             exact = whole if precision == "fp32" else exact
             unit = max(1.0, float(exact.abs().max()))
             worst = max(float((each.cpu() - whole).abs().max()) for each in tiled) / unit

@@ -32,7 +32,8 @@ def measure(size: int, tile: str, budget_mib: int, target: Path) -> dict[str, ob
     import torch
 
     from irestore import models
-    from irestore.runner import Settings, cost, restore
+    from irestore.planning import Settings, cost
+    from irestore.runner import restore
 
     torch.manual_seed(0)
     model = models.build("heart", {"upscale": 4}).eval()

@@ -14,24 +14,19 @@ import math
 import os
 import sys
 import tomllib
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 import irestore
-from irestore import degrade, images, weights
+from benchmarks.phone import as_by_a_phone
+from benchmarks.sheets import write_sheet
+from irestore import weights
 from irestore.batch.chain import Step
 from irestore.batch.restorer import Restorer
-from irestore.evaluate import Row, Trial, as_saved, couples, mean, measure, read
-from irestore.runner import Settings
+from irestore.evaluate import Row, Trial, couples, mean, measure, read
+from irestore.planning import Settings
 from irestore.tasks import TASKS
-
-CROP = 128  # pixels a side of what the sheets show
-CORNERS = {"astronaut": (48, 160), "chelsea": (48, 128), "coffee": (80, 240)}  # (top, left) of it, in scikit-image's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,21 +137,6 @@ def results(entry: weights.Entry, bench: Path, limit: int | None) -> Iterator[Re
         yield Result(entry.name, parameters, each.title, len(rows), mean(rows), each.published)
 
 
-def as_by_a_phone(picture: images.Picture, name: str) -> images.Picture:
-    """The picture slightly blurred, noisy and compressed; the same for the same name."""
-    from training.degrade import Blur, Jpeg, Noise
-
-    random = np.random.default_rng(zlib.crc32(name.encode()))
-    pixels = np.pad(as_saved(picture), ((16, 16), (16, 16), (0, 0)), mode="reflect")
-    for damage in (
-        Blur(motion=0, radius=(1, 1), linear=0, sigma=(0, 0), compressed=0, clean=0),
-        Noise(sigma=(5, 5), rounded=1, camera=0, clean=0),
-    ):
-        pixels = degrade.to_bytes(damage(pixels, random))
-    pixels = Jpeg(quality=(60, 60), double=0, shifted=0, full_chroma=0, clean=0)(pixels[16:-16, 16:-16], random)
-    return _picture(pixels)
-
-
 def table(found: list[Result]) -> str:
     """The results in Markdown."""
     head = "| model | set | pictures | before | after | gain | published |\n|---|---|--:|--:|--:|--:|---|"
@@ -194,50 +174,6 @@ def as_json(result: Result) -> dict[str, object]:
     return {"model": result.model, "set": result.title, "pictures": result.pictures, "before": before, "after": after}
 
 
-def sheet(entry: weights.Entry) -> NDArray[np.uint8]:
-    """Crops of three pictures: a row each, before, after and truth side by side."""
-    from skimage import data
-
-    from training.degrade import Blur, Damage, Jpeg, Noise, Rain
-
-    damages: dict[str, Damage] = {
-        "denoise": Noise(sigma=(35, 35), camera=0, clean=0, rounded=1),
-        "dejpeg": Jpeg(quality=(15, 15), double=0, clean=0),
-        "deblur": Blur(motion=1, length=(10, 14), clean=0),
-        "derain": Rain(layers=(2, 3), clean=0),
-    }
-    restorer, _ = restorer_of(entry)
-    rows = []
-    for number, (name, corner) in enumerate(CORNERS.items()):
-        truth = degrade.cut_to_multiple(getattr(data, name)(), entry.scale)
-        if entry.task == "sr":
-            damaged = degrade.shrink(truth, entry.scale)
-            damaged = as_saved(as_by_a_phone(_picture(damaged), name)) if entry.sources == "lossy" else damaged
-            before = degrade.enlarge(damaged, entry.scale)
-        elif entry.task in damages:
-            damaged = before = degrade.to_bytes(damages[entry.task](truth, np.random.default_rng(number)))
-        else:
-            damaged = before = as_saved(as_by_a_phone(_picture(truth), name))
-        after = as_saved(restorer([_picture(damaged)], lambda share: None)[0])
-        rows.append(np.concatenate([_crop(image, *corner) for image in (before, after, truth)], axis=1))
-    return np.concatenate(rows)
-
-
-def _picture(pixels: NDArray[np.uint8]) -> images.Picture:
-    return images.Picture(pixels.astype(np.float32) / np.float32(255), None, grey=False, depth=8, format="png")
-
-
-def _crop(image: NDArray[np.uint8], top: int, left: int) -> NDArray[np.uint8]:
-    """A square, each pixel twice as large."""
-    return image[top : top + CROP, left : left + CROP].repeat(2, axis=0).repeat(2, axis=1)
-
-
-def write_sheet(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """A PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    images.save(_picture(pixels), path)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Measures, prints each result as it comes, and writes the files."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -260,7 +196,7 @@ def main(arguments: list[str] | None = None) -> None:
             tell(options.manifest, entry, [each for each in found if each.model == entry.name])
         if options.sheets:
             path = options.sheets / f"{entry.name}.png"
-            write_sheet(path, sheet(entry))
+            write_sheet(path, entry, restorer_of(entry)[0])
             text += f"\n`{entry.name}`: before, after, truth\n\n![{entry.name}]({_link(path, options.out)})\n"
     head = f"# Quality\n\nMade by `python -m benchmarks.quality`, irestore {irestore.__version__}.\n\n"
     options.out.write_text(head + table(found) + NOTES + text, encoding="utf-8")

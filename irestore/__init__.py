@@ -14,7 +14,7 @@ from irestore.errors import IrestoreError
 
 if TYPE_CHECKING:
     from irestore.api import load, restore
-    from irestore.runner import Settings
+    from irestore.planning import Settings
 
 __version__ = "0.1.0"
 

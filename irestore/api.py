@@ -15,7 +15,7 @@ from irestore.devices import pick
 from irestore.errors import UsageError
 from irestore.images.samples import PillowImage, check_range, from_array, from_pillow, to_array, to_pillow
 from irestore.models.network import Network
-from irestore.runner import Settings
+from irestore.planning import Settings
 from irestore.runner import restore as restore_tensor
 from irestore.tasks import TASKS
 
@@ -64,10 +64,10 @@ def restore(
         return _tensor(network, image, strength, settings)
     restorer = Restorer({Step(network.task, network.scale): network}, settings, strength=strength)
     if isinstance(image, np.ndarray):
-        return to_array(restorer([from_array(image)], lambda share: None)[0], image)
+        return to_array(restorer([from_array(image)])[0], image)
     if type(image).__module__.partition(".")[0] != "PIL":
         raise UsageError(f"image is a {type(image).__name__}: must be a Pillow image, a numpy array or a torch tensor")
-    return to_pillow(restorer([from_pillow(image)], lambda share: None)[0], image)
+    return to_pillow(restorer([from_pillow(image)])[0], image)
 
 
 def _default(task: str, scale: int, choice: str | None) -> Network:

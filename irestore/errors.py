@@ -1,13 +1,27 @@
-"""Every error that irestore raises on purpose; each message names the thing, the cause and the remedy in one line."""
+"""Errors that irestore raises on purpose, one line each: the thing, the cause, the remedy; and words for messages."""
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+STANDS_FOR_URLS = "irestore-urls-"  # begins the name of a temporary folder, as `irestore.batch.remote` makes it
+_STANDS_IN = re.compile(rf"(?:[A-Za-z]:)?[/\\][^\s'\"]*{STANDS_FOR_URLS}\w+[/\\]([\w+.-]+)[/\\]")
+
+
+def named(text: object) -> str:
+    """The text with URLs in place of the files that stand for them."""
+    return _STANDS_IN.sub(r"\1://", str(text))
+
 
 def one_line(text: object) -> str:
-    """The text with everything that would break a line or change a terminal written as an escape."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+    """The text as people are told it: what would break a line or change a terminal is written as an escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in named(text))
+
+
+def say(text: object) -> None:
+    """Print one line for people, on stderr."""
+    print(f"irestore: {one_line(text)}", file=sys.stderr)
 
 
 def file_size(size_bytes: int) -> str:
@@ -17,8 +31,18 @@ def file_size(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:.1f} MB" if size_bytes < 9.95e6 else f"{size_bytes / 1e6:.0f} MB"
 
 
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def install_command(extra: str) -> str:
-    """How to add an extra to irestore where it is installed: by pip, or into the environment that pipx made."""
+    """How to add an extra to irestore where it is installed: by pip, or into the environment that uv or pipx made."""
+    if Path(sys.prefix, "uv-receipt.toml").is_file():
+        return f"uv tool install 'irestore[{extra}]'"
     if "pipx" not in Path(sys.prefix).parts:
         return f"pip install 'irestore[{extra}]'"
     from importlib.metadata import requires  # not at the top: `--help` would wait for it
@@ -40,7 +64,7 @@ class UsageError(IrestoreError):
 
 
 class IncompleteError(UsageError):
-    """Options are missing; `options` are those to add, as on the command line."""
+    """Options are missing; `options` are those to add, as on the command line, where they end the message."""
 
     def __init__(self, message: str, options: Sequence[str]) -> None:
         super().__init__(message)

@@ -130,7 +130,7 @@ def measure_all(trial: Trial, found: Iterable[Couple], restorer: Restorer) -> It
 
 def measure(trial: Trial, case: Case, restorer: Restorer) -> Row:
     """The picture restored, and both figures. Raises RestoreError; UsageError for a picture too small to measure."""
-    restored = as_saved(restorer([case.damaged], lambda share: None)[0])
+    restored = as_saved(restorer([case.damaged])[0])
     return Row(case.name, score(trial, case, baseline(trial, case.damaged)), score(trial, case, restored))
 
 

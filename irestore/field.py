@@ -1,7 +1,8 @@
 """Field: a feature map of the whole image that is only ever computed one tile at a time.
 
-The law: if `fn` reaches no further than its halo and does not know its absolute position, `field.map(fn)` equals `fn`
-of the whole map, whatever the tiles. A value taken from a Field (`mean`, `moments`) is the value of the whole image.
+The law: if `fn` reaches no further than its halo and knows of its position only what it is told, `field.map(fn)` equals
+`fn` of the whole map, whatever the tiles. A value taken from a Field (`mean`, `moments`, `gram`) is the value of
+the whole image.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from irestore.scratch import Store
-from irestore.statistics import Moments, Statistics
+from irestore.statistics import Moments, Products, Statistics
 from irestore.tiling import Box, Padding, Tiling
 
 
@@ -43,11 +44,8 @@ class Field:
         """The Field of an image (B, C, H, W); the tensor is not copied where it already lies channels last."""
         data = image.permute(0, 2, 3, 1)
         home = tiling.device if tiling.storage == "device" else torch.device("cpu")
-        return cls(Store(data.to(home).contiguous()), tiling, resolution=resolution)
-
-    def sibling(self, image: Tensor) -> Field:
-        """The Field of another image (B, C, H, W) of the same size in the same run."""
-        return Field.of(image, self._tiling, self._resolution)
+        data = data.to(home, non_blocking=home.type == "cuda").contiguous()
+        return cls(Store(data), tiling, resolution=resolution)
 
     def release(self) -> None:
         """Lets the system take what of the map lies in memory though it is kept in a file."""
@@ -66,6 +64,7 @@ class Field:
         scale: Fraction | int = 1,
         padding: Padding | None = None,
         into: Field | None = None,
+        placed: bool = False,
     ) -> Field:
         """`fn(self, *others)` over tiles: exactly `fn` over the whole maps.
 
@@ -73,18 +72,22 @@ class Field:
         the image's edge, so that a layer's own padding acts there as it does on the whole map; the halo is cut off the
         result. With `padding`, fn sees the map enlarged beyond the image's edge, and the enlargement is cut off again.
         `others` may be maps of another resolution (a whole multiple or fraction); they are read where this one is.
-        `into`, one of these maps, of the result's shape, gives its room to the result and is not to be used again; of
-        it `fn` may use at each pixel that pixel only, for its neighbours may be overwritten already.
+        `into`, one of these maps, of the result's shape, gives its room to the result, unless that is of another type,
+        and is not to be used again; of it `fn` may use at each pixel that pixel only, for its neighbours may be
+        overwritten already.
+        `placed`: fn is also told, as `box`, which pixels of the map it sees.
         """
-        target = into._store if into is not None else None
+        room, target = None if into is None else into._store, None
         tiling, image = self._tiling, Box(0, 0, self.height, self.width)
         canvas = padding.around(image) if padding else image
-        compute = partial(self._compute, fn, others, halo=halo, scale=scale, padding=padding)
+        compute = partial(self._compute, fn, others, halo=halo, scale=scale, padding=padding, placed=placed)
         statistics: Statistics | None = None
         for box, (tile, more) in tiling.over(
             canvas, tiling.grid(self._resolution, scale), self._resolution, scale, compute
         ):
             owned = box.clip(self.height, self.width)
+            if target is None and room is not None and room.data.dtype == tile.dtype:
+                target = room
             if more is None:  # one tile is the whole map
                 target = self._whole(tile, target)
             else:
@@ -98,6 +101,7 @@ class Field:
                 field.release()
             if tiling.progress:
                 tiling.progress(owned.pixels / image.pixels)
+        target, statistics = tiling.agreed(target, statistics)
         assert target is not None
         return Field(target, tiling, resolution=self._resolution * scale, statistics=statistics)
 
@@ -110,6 +114,7 @@ class Field:
         halo: int,
         scale: Fraction | int,
         padding: Padding | None,
+        placed: bool,
     ) -> tuple[Tensor, Statistics | None]:
         """The owned pixels of `fn` on one tile, (B, h, w, C), and their statistics unless the tile is the whole map."""
         seen = box.grow(halo) if halo else box
@@ -118,23 +123,12 @@ class Field:
         tiles = [self._read(seen, padding)]
         for other in others:
             tiles.append(other._read(seen.scaled(Fraction(other.height, self.height)), padding))
-        result = self._run(fn, tiles)
+        result = (partial(fn, box=seen) if placed else fn)(*tiles).permute(0, 2, 3, 1)
         tiles.clear()  # before the statistics take room
         owned = box.clip(self.height, self.width)
         rows, columns = owned.scaled(scale).within(seen.scaled(scale))
         tile = result[:, rows, columns]
         return tile, None if owned.pixels == self.height * self.width else Statistics.of(tile)
-
-    def _run(self, fn: Callable[..., Tensor], tiles: list[Tensor]) -> Tensor:
-        """`fn` in the run's precision, in float32 where that gives infinity or NaN; (B, h, w, C) in the map's type."""
-        half, device = self._tiling.precision, self._tiling.device.type
-        if half is not None:
-            with torch.autocast(device, half):
-                result = fn(*tiles)
-            if torch.isfinite(result).all():
-                return result.to(self._store.data.dtype).permute(0, 2, 3, 1)
-        full: Tensor = fn(*tiles)
-        return full.permute(0, 2, 3, 1)
 
     def _read(self, box: Box, padding: Padding | None) -> Tensor:
         """The tile under `box`, (B, C, h, w), on the compute device."""
@@ -144,7 +138,8 @@ class Field:
         else:
             assert padding is not None
             tile = padding.read(data, box)
-        return tile.to(self._tiling.device).permute(0, 3, 1, 2)
+        device = self._tiling.device
+        return tile.to(device, non_blocking=device.type == "cuda").permute(0, 3, 1, 2)
 
     def _whole(self, result: Tensor, target: Store | None) -> Store:
         """A store that holds the result of a single tile; without a copy unless maps are kept elsewhere."""
@@ -161,7 +156,7 @@ class Field:
             for _, more in self._tiling.over(image, 1, self._resolution, 1, self._statistics_of):
                 statistics = statistics.merge(more) if statistics else more
                 self.release()
-            self._statistics = statistics
+            _, self._statistics = self._tiling.agreed(None, statistics)
         assert self._statistics is not None
         return self._statistics
 
@@ -174,12 +169,26 @@ class Field:
 
     def moments(self, eps: float) -> Moments:
         """Mean and sqrt(variance + eps) over all pixels and channels of each image; the variance is the biased one."""
-        statistics = self._whole_statistics()
-        pixels, mean, m2 = statistics.pixels, statistics.mean, statistics.m2
-        centre = mean.mean(1, keepdim=True)
-        variance = (m2.sum(1, keepdim=True) / pixels + (mean - centre).square().sum(1, keepdim=True)) / self.channels
-        std = (variance + eps).sqrt()
-        return Moments(self._value(centre)[:, :, None, None], self._value(std)[:, :, None, None])
+        return Moments(*(self._value(value) for value in self._whole_statistics().moments(eps)))
+
+    def gram(self, fn: Callable[[Tensor], Tensor], heads: int) -> Tensor:
+        """Products of the channels of `fn(self)`, those of each head with each other, summed over the whole map.
+
+        fn: (B, C, h, w) -> (B, heads * N, h, w), pixel by pixel. Gives (B, heads, N, N).
+        """
+        tiling, image = self._tiling, Box(0, 0, self.height, self.width)
+        products: Products | None = None
+        for box, more in tiling.over(image, 1, self._resolution, 1, partial(self._products_of, fn, heads)):
+            products = products.merge(more) if products else more
+            self.release()
+            if tiling.progress:
+                tiling.progress(box.pixels / image.pixels)
+        _, products = tiling.agreed(None, products)
+        assert products is not None
+        return self._value(products.total)
+
+    def _products_of(self, fn: Callable[[Tensor], Tensor], heads: int, box: Box) -> Products:
+        return Products.of(fn(self._read(box, None)).permute(0, 2, 3, 1), heads)
 
     def _value(self, value: Tensor) -> Tensor:
         dtype = self._store.data.dtype

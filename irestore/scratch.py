@@ -22,9 +22,9 @@ class Store:
         self._pages = pages
 
     @classmethod
-    def memory(cls, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Store:
-        """Uninitialised room in the memory of `device`."""
-        return cls(torch.empty(shape, dtype=dtype, device=device))
+    def memory(cls, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, pinned: bool = False) -> Store:
+        """Uninitialised room in the memory of `device`; `pinned` is memory of the host that a GPU copies faster."""
+        return cls(torch.empty(shape, dtype=dtype, device=device, pin_memory=pinned))
 
     @classmethod
     def file(cls, shape: tuple[int, ...], dtype: torch.dtype) -> Store:

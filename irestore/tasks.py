@@ -29,3 +29,8 @@ TASKS = {
     "deblur": Task(summary="Remove motion blur and defocus.", does="removes motion blur and defocus"),
     "derain": Task(summary="Remove rain.", does="removes rain streaks", on_luma=True),
 }
+
+
+def task_name(task: str, scale: int) -> str:
+    """A task at a scale, as people say it: `sr x4`, or `dejpeg`, which keeps the size."""
+    return f"{task} x{scale}" if TASKS[task].enlarges else task

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from irestore.errors import OutOfMemoryError
 from irestore.scratch import Store
+from irestore.statistics import Products, Statistics
 
 T = TypeVar("T")
+Sums = TypeVar("Sums", Statistics, Products)
 
 
 def round_up(value: int, multiple: int) -> int:
@@ -106,14 +108,13 @@ class Padding:
             )
             tile = data[:, inside.top : inside.bottom, inside.left : inside.right]
             return F.pad(tile, (0, 0, *outside))
-        rows = _folded(box.top, box.bottom, height, self.mode).to(data.device)
-        columns = _folded(box.left, box.right, width, self.mode).to(data.device)
+        rows = _folded(torch.arange(box.top, box.bottom, device=data.device), height, self.mode)
+        columns = _folded(torch.arange(box.left, box.right, device=data.device), width, self.mode)
         return data.index_select(1, rows).index_select(2, columns)
 
 
-def _folded(start: int, stop: int, size: int, mode: str) -> Tensor:
-    """Indices start..stop-1 brought back into 0..size-1 by reflection or by going round."""
-    index = torch.arange(start, stop)
+def _folded(index: Tensor, size: int, mode: str) -> Tensor:
+    """Indices brought back into 0..size-1 by reflection or by going round."""
     if mode == "circular":
         return index % size
     if mode != "reflect":
@@ -127,11 +128,11 @@ class Tiling:
     """How the Fields of one run are cut, where they are computed and where they are kept.
 
     `tile` is (height, width) in pixels of the input, or None for the whole map at once; it is rounded up to `multiple`
-    (the attention window). It gets smaller when a tile does not fit into memory, and stays so for the next map and the
-    next image. `storage` is where whole maps lie: "device", "host" or "scratch" (a memory-mapped file); when a map does
-    not fit, it and the later ones lie one step down. `precision`, if given, is what convolutions, linear layers and
-    attention compute in (autocast); maps and statistics stay in float32. `progress`, if given, is called after each
-    tile with the share of its map that the tile is.
+    (the attention window). `tail` is the same where the result is larger than the input, by default as much smaller
+    than `tile` as the result is larger. Both get smaller when a tile does not fit into memory, and stay so for the next
+    map and the next image. `storage` is where whole maps lie: "device", "host" or "scratch" (a memory-mapped file);
+    when a map does not fit, it and the later ones lie one step down. `progress`, if given, is called after each tile
+    with the share of its map that the tile is.
     A map's `resolution`, below, is its height over that of the input.
     """
 
@@ -139,10 +140,10 @@ class Tiling:
         self,
         tile: tuple[int, int] | None = None,
         *,
+        tail: tuple[int, int] | None = None,
         multiple: int = 1,
         device: torch.device | str = "cpu",
         storage: str = "device",
-        precision: torch.dtype | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> None:
         if storage not in ("device", "host", "scratch"):
@@ -150,9 +151,10 @@ class Tiling:
         self.multiple = multiple
         self.device = torch.device(device)
         self.storage = storage
-        self.precision = precision
         self.progress = progress
-        self.tile = tile and (round_up(max(tile[0], 1), multiple), round_up(max(tile[1], 1), multiple))
+        self.tile, self.tail = (
+            each and (round_up(max(each[0], 1), multiple), round_up(max(each[1], 1), multiple)) for each in (tile, tail)
+        )
 
     def grid(self, resolution: Fraction, scale: Fraction | int = 1) -> int:
         """What tiles must be multiples of in a map of that resolution, if its pixels are to be scaled to whole ones."""
@@ -163,15 +165,15 @@ class Tiling:
     ) -> Iterator[tuple[Box, T]]:
         """Each tile of a canvas, in pixels of a map of that resolution, with what `compute` gives for it.
 
-        Where the result, `scale` times as large, is larger than the input, tiles are as much smaller, so that those of
-        the result are no larger. A tile that does not fit into memory is cut in four, and those after it alike; raises
+        A tile that does not fit into memory is cut in four, and those after it alike; raises
         OutOfMemoryError where one window is all that is left.
         """
         result = resolution * scale
-        share = resolution / result if result > 1 else resolution  # side of a tile here over that in the input
+        of_tail = result > 1 and self.tail is not None
+        share = resolution / result if result > 1 and not of_tail else resolution  # a side here over that in the input
         height, width = canvas.height, canvas.width
-        if self.tile:
-            height, width = min(height, ceil(self.tile[0] * share)), min(width, ceil(self.tile[1] * share))
+        if tile := self.tail if of_tail else self.tile:
+            height, width = min(height, ceil(tile[0] * share)), min(width, ceil(tile[1] * share))
         boxes = list(canvas.cut(round_up(height, grid), round_up(width, grid)))[::-1]
         while boxes:
             box = boxes.pop()
@@ -187,16 +189,22 @@ class Tiling:
                     "close other programs, or compute on another device (--device cpu)"
                 )
             half = round_up(box.height // 2, grid), round_up(box.width // 2, grid)
-            self.tile = ceil(half[0] / share), ceil(half[1] / share)
+            smaller = ceil(half[0] / share), ceil(half[1] / share)
+            self.tile, self.tail = (self.tile, smaller) if of_tail else (smaller, self.tail)
             boxes = [part for rest in (*boxes, box) for part in reversed(list(rest.cut(*half)))]
+
+    def agreed(self, store: Store | None, sums: Sums | None) -> tuple[Store | None, Sums | None]:
+        """A map and sums over it when all tiles are computed: these, where no other device has computed some."""
+        return store, sums
 
     def store(self, shape: tuple[int, ...], like: Tensor) -> Store:
         """Room for a map of that shape, where this run keeps its maps."""
         lower = {"device": "host", "host": "scratch"}
         while self.storage in lower:
             home = self.device if self.storage == "device" else torch.device("cpu")
+            pinned = self.device.type == "cuda" and home.type == "cpu"
             try:
-                return Store.memory(shape, like.dtype, home)
+                return Store.memory(shape, like.dtype, home, pinned)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise

@@ -21,7 +21,12 @@ from irestore import models
 from irestore.models.network import Network
 
 OWN = Path(__file__).with_name("data")
-ARCHITECTURE = {"heart": "heart", "hat_iln_official": "hat-iln", "hat_iln_trainner": "hat-iln"}
+ARCHITECTURE = {
+    "heart": "heart",
+    "hat_iln_official": "hat-iln",
+    "hat_iln_trainner": "hat-iln",
+    "dat_iln_trainner": "dat-iln",
+}
 
 
 def folder() -> Path | None:
@@ -47,11 +52,11 @@ class Golden:
 
     @property
     def dialect(self) -> str | None:
-        return "official" if self.meta["arch"].endswith("official") else None
+        return {"hat_iln_official": "official", "dat_iln_trainner": "trainner-dat"}.get(self.meta["arch"])
 
     @property
     def config(self) -> dict[str, Any]:
-        return {**({"stdnorm": False} if self.dialect else {}), **self.meta["config"]}
+        return {**({"stdnorm": False} if self.dialect == "official" else {}), **self.meta["config"]}
 
     def model(self) -> Network:
         model = models.build(self.architecture, self.config)

@@ -1,12 +1,13 @@
-"""HEART, HAT-iLN and the U once more, plainly: whole images, in float64, equation by equation. Slow on purpose.
+"""The networks once more, plainly: whole images, in float64, equation by equation. Slow on purpose.
 
 It shares no code with the package, so that both must be wrong in the same way to agree. i-LN and HAT-iLN: arXiv
-2504.06629, HAT: arXiv 2205.04437, RIB: arXiv 2603.06738. All maps are (B, C, H, W), all windows (B, C, pixels of a
-window, windows).
+2504.06629, HAT: arXiv 2205.04437, DAT: arXiv 2308.03364, RIB: arXiv 2603.06738. All maps are (B, C, H, W), all windows
+(B, C, pixels of a window, windows).
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -32,6 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "img_range": 1.0,
     "stdnorm": None,
     "eps": 1e-4,
+    "window_size": 1,
 }
 
 
@@ -42,7 +44,11 @@ def restore(architecture: str, weights: Mapping[str, Tensor], config: Mapping[st
     """
     if architecture == "unet":
         return unet(Reference(None, weights, {"conv_scale": 1.0, **config}), image)
-    return Reference({"heart": heart_body, "hat-iln": hat_body}[architecture], weights, config)(image)
+    if architecture == "dat-iln":  # the map is padded inside; upstream's names of these tensors, or ours
+        names = ((".residual_group", ""), ("before_RG", "patch_embed"), ("conv_first.1.", "conv_first."))
+        weights = {functools.reduce(lambda key, pair: key.replace(*pair), names, key): weights[key] for key in weights}
+    bodies = {"heart": heart_body, "hat-iln": hat_body, "dat-iln": dat_body}
+    return Reference(bodies[architecture], weights, config)(image)
 
 
 class Reference:
@@ -73,6 +79,7 @@ class Reference:
         rgb, whiten = self.config["in_chans"] == 3, self.config["stdnorm"]
         mean = torch.tensor([0.4488, 0.4371, 0.4040] if rgb else [0.0], dtype=torch.float64)
         std = torch.tensor(([0.2842, 0.2701, 0.2920] if rgb else [0.2842]) if whiten else [1.0], dtype=torch.float64)
+        mean, std = (value.to(self.weights["conv_first.bias"]) for value in (mean, std))
         return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
 
     def normalised(self, image: Tensor) -> Tensor:
@@ -92,6 +99,10 @@ class Reference:
         return F.conv2d(x, weight, self.weights[f"{name}.bias"], padding=weight.shape[-1] // 2)
 
     def residual_conv(self, x: Tensor, name: str) -> Tensor:
+        if self.config["resi_connection"] == "3conv":
+            for i in (0, 2):
+                x = F.leaky_relu(self.conv(x, f"{name}.{i}"), 0.2)
+            return self.conv(x, f"{name}.4")
         return self.conv(x, name) if self.config["resi_connection"] == "1conv" else x
 
     def linear(self, x: Tensor, name: str) -> Tensor:
@@ -283,3 +294,111 @@ def overlapping_block(net: Reference, x: Tensor, name: str, heads: int) -> Tenso
     out = attend(windows(q, side), k, v, net.bias(name, "relative_position_index_OCA"), scale)
     x = x + std * net.linear(whole(out, side, size), f"{name}.proj")
     return net.mlp_step(x, name)
+
+
+def dat_body(net: Reference, x: Tensor) -> Tensor:
+    config = net.config
+    for g, (depth, heads) in enumerate(zip(config["depth"], config["num_heads"], strict=True)):
+        start = x
+        for i in range(depth):
+            name = f"layers.{g}.blocks.{i}"
+            y, std = net.iln(x, f"{name}.norm1")
+            shifted = i % 4 == 2 if g % 2 == 0 else i % 4 == 0
+            x = x + std * (
+                dat_spatial(net, y, name, heads, shifted) if i % 2 == 0 else dat_channel(net, y, name, heads)
+            )
+            y, std = net.iln(x, f"{name}.norm2")
+            x = x + std * dat_feed_forward(net, y, f"{name}.ffn")
+        x = net.residual_conv(x, f"layers.{g}.conv") + start
+    return x
+
+
+def depthwise(net: Reference, x: Tensor, name: str) -> Tensor:
+    return F.conv2d(x, net.weights[f"{name}.weight"], net.weights[f"{name}.bias"], padding=1, groups=x.shape[1])
+
+
+def batch_norm(net: Reference, x: Tensor, name: str) -> Tensor:
+    mean, variance = (net.weights[f"{name}.running_{each}"][:, None, None] for each in ("mean", "var"))
+    return net.affine((x - mean) / torch.sqrt(variance + 1e-5), name)
+
+
+def layer_norm(net: Reference, x: Tensor, name: str) -> Tensor:
+    """Over the channels of each pixel, (B, C, H, W)."""
+    centred = x - x.mean(1, keepdim=True)
+    return net.affine(centred / torch.sqrt((centred**2).mean(1, keepdim=True) + 1e-5), name)
+
+
+def dat_feed_forward(net: Reference, y: Tensor, name: str) -> Tensor:
+    value, gate = F.gelu(net.linear(y, f"{name}.fc1")).chunk(2, 1)
+    return net.linear(
+        value * depthwise(net, layer_norm(net, gate, f"{name}.sg.norm"), f"{name}.sg.conv"), f"{name}.fc2"
+    )
+
+
+def dat_gate(net: Reference, x: Tensor, name: str, first: int) -> Tensor:
+    x = F.gelu(batch_norm(net, net.conv(x, f"{name}.{first}"), f"{name}.{first + 1}"))
+    return torch.sigmoid(net.conv(x, f"{name}.{first + 3}"))
+
+
+def dat_convolution(net: Reference, v: Tensor, name: str) -> Tensor:
+    return F.gelu(batch_norm(net, depthwise(net, v, f"{name}.dwconv.0"), f"{name}.dwconv.1"))
+
+
+def dat_channel(net: Reference, y: Tensor, block: str, heads: int) -> Tensor:
+    name = f"{block}.attn"
+    q, k, v = net.linear(y, f"{name}.qkv").chunk(3, 1)
+    c = dat_convolution(net, v, name)
+    q, k, values = (t.flatten(2).unflatten(1, (heads, -1)) for t in (q, k, v))  # (B, heads, d, pixels)
+    q, k = (t / t.norm(dim=-1, keepdim=True).clamp_min(1e-12) for t in (q, k))
+    share = torch.softmax(torch.einsum("bhcn,bhdn->bhcd", q, k) * net.weights[f"{name}.temperature"], -1)
+    a = torch.einsum("bhcd,bhdn->bhcn", share, values).reshape(v.shape)
+    by_channel = dat_gate(net, a.mean((2, 3), keepdim=True), f"{name}.channel_interaction", 1)
+    return net.linear(a * dat_gate(net, c, f"{name}.spatial_interaction", 0) + c * by_channel, f"{name}.proj")
+
+
+def dat_spatial(net: Reference, y: Tensor, block: str, heads: int, shifted: bool) -> Tensor:
+    name, (height, width) = f"{block}.attn", y.shape[2:]
+    sides, side = net.config["split_size"], max(net.config["split_size"])
+    qkv = net.linear(y, f"{name}.qkv")
+    c = dat_convolution(net, qkv.chunk(3, 1)[2], name)
+    qkv = F.pad(qkv, (0, -width % side, 0, -height % side))  # zeros, after the linear layer
+    halves = []
+    for i, window in enumerate((tuple(sides), tuple(reversed(sides)))):
+        shift = tuple(each // 2 for each in window) if shifted else (0, 0)
+        parts = torch.stack([t.chunk(2, 1)[i] for t in qkv.chunk(3, 1)])
+        q, k, v = torch.roll(parts, tuple(-each for each in shift), (3, 4))
+        halves.append(
+            torch.roll(dat_windows(net, (q, k, v), f"{name}.attns.{i}", window, shift, heads // 2), shift, (2, 3))
+        )
+    a = torch.cat(halves, 1)[:, :, :height, :width]
+    by_channel = dat_gate(net, c.mean((2, 3), keepdim=True), f"{name}.channel_interaction", 1)
+    return net.linear(a * by_channel + c * dat_gate(net, a, f"{name}.spatial_interaction", 0), f"{name}.proj")
+
+
+def dat_windows(
+    net: Reference, qkv: tuple[Tensor, ...], name: str, window: tuple[int, int], shift: tuple[int, int], heads: int
+) -> Tensor:
+    """Window by window, (B, C / 2, H, W); after a roll pixels of opposite edges are 100 apart."""
+    q, k, v = qkv
+    height, width = q.shape[2:]
+    bias, out = dat_bias(net, name, window), torch.zeros_like(q)
+    wrapped = (torch.arange(height) >= height - shift[0])[:, None] * 2 + (torch.arange(width) >= width - shift[1])
+    for top in range(0, height, window[0]):
+        for left in range(0, width, window[1]):
+            here = (..., slice(top, top + window[0]), slice(left, left + window[1]))
+            region = wrapped[here].flatten()
+            mask = torch.where(region[:, None] == region, 0.0, -100.0).double()
+            scale = net.config["qk_scale"] or (q.shape[1] // heads) ** -0.5
+            one = attend(*(t[here].flatten(2)[..., None] for t in (q, k, v)), bias, scale, mask[None])
+            out[here] = one[..., 0].unflatten(2, window)
+    return out
+
+
+def dat_bias(net: Reference, name: str, window: tuple[int, int]) -> Tensor:
+    """(heads, pixels, pixels) from a small network of the offset of each query from each key."""
+    rows, columns = torch.arange(window[0]).repeat_interleave(window[1]), torch.arange(window[1]).repeat(window[0])
+    offset = torch.stack([rows[:, None] - rows, columns[:, None] - columns])[None].double()
+    x = net.linear(offset, f"{name}.pos.pos_proj")
+    for i in (1, 2, 3):
+        x = net.linear(F.relu(layer_norm(net, x, f"{name}.pos.pos{i}.0")), f"{name}.pos.pos{i}.2")
+    return x[0]

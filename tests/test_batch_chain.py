@@ -120,7 +120,7 @@ def test_one_run_takes_for_each_picture_what_it_needs_and_says_what_it_did_not_e
     out, err = capsys.readouterr()
     models = {record["input"]: record["model"] for record in map(json.loads, out.splitlines())}
     assert models == {"a.png": "compact-x4", "b.png": "compact-x2", "c.png": None}
-    assert "1 already that large or larger: not enlarged, only brought to that size" in err
+    assert "1 not enlarged, since that large or larger already: only brought to that size" in err
     assert [size_of(here / "out" / f"{name}_w30.png")[1] for name in "abc"] == [30, 30, 30]
     capsys.readouterr()
     assert main(["sr", "--width", "30", "-r", "out", "-n", *OFFLINE]) == 0
@@ -287,9 +287,9 @@ def test_lossy_pictures_are_enlarged_by_the_photo_model_and_others_by_the_clean_
     assert [record["model"] for record in records] == ["compact-x4-photo", "compact-x3"]
     assert main(["sr", "-x4", "-v", "-d", "cpu", "a.jpg", "b.png", "-o", "out/"]) == 0
     assert "for pictures compressed with loss, unless -m names a model" in capsys.readouterr().err
-    for model in ("compact-x4", "fast"):
+    for model, used in (("compact-x4", "compact-x4"), ("fast", "compact-x4-photo"), ("best", "heart-x4-otf-v2")):
         assert main(["sr", "-x4", "-n", "--json", "-d", "cpu", "-m", model, "a.jpg"]) == 0
-        assert json.loads(capsys.readouterr().out)["model"] == "compact-x4"
+        assert json.loads(capsys.readouterr().out)["model"] == used
 
 
 def test_a_jpeg_for_a_model_that_is_made_for_clean_sources_is_told_the_remedy(

@@ -22,7 +22,7 @@ from irestore.batch.restorer import Restorer
 from irestore.batch.run import RunOptions, run
 from irestore.cli import main
 from irestore.errors import RestoreError
-from irestore.runner import Settings
+from irestore.planning import Settings
 
 STEP = Step("sr", 2)
 LOAD = images.LoadOptions(frames="all")

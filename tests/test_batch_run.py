@@ -24,11 +24,11 @@ from irestore.batch.chain import Size, Step
 from irestore.batch.inputs import Item, find
 from irestore.batch.plan import Request, plan
 from irestore.batch.pool import Pool, batches
-from irestore.batch.report import Outcome, Report, Totals, duration
+from irestore.batch.report import Outcome, Report, Totals
 from irestore.batch.restorer import Restorer
 from irestore.batch.run import RunOptions, run
-from irestore.errors import OutOfMemoryError, ReadError, RestoreError, WriteError, one_line
-from irestore.runner import Settings, cost
+from irestore.errors import OutOfMemoryError, ReadError, RestoreError, WriteError, duration, one_line
+from irestore.planning import Settings, cost
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ class Doubler:
         self.at_once = at_once
         self.beside = beside
         self.workers = beside + 2
-        self.large_pictures = 3
+        self.large = threading.Semaphore(3)
         self.door, self.permits = threading.Lock(), threading.Semaphore(beside)
         self.fail = fail
         self.calls: list[list[tuple[int, int]]] = []
@@ -869,7 +869,7 @@ def test_a_cpu_takes_pictures_one_by_one() -> None:
 
 def test_a_gpu_takes_as_many_as_it_holds_untiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The costs of the CPU stand in for a GPU's."""
-    from irestore.runner import cost
+    from irestore.planning import cost
 
     roomy = restorer(Settings(tile="off"))
     eight = cost(network(), 32, 32, Settings(tile="off"), batch=8).bytes

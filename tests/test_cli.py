@@ -85,12 +85,17 @@ def test_every_command_is_listed_and_explains_itself(capsys: pytest.CaptureFixtu
     assert set(COMMANDS) == set(root.list_commands(click.Context(root)))
 
 
-@pytest.mark.parametrize(("words", "option"), [(["help"], ["--help"]), (["help", "sr"], ["sr", "--help"])])
-def test_help_is_a_command_too(words: list[str], option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("words", [["help"], ["help", "sr"], ["help", "models", "download"]])
+def test_help_is_a_command_too(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 0
     told = capsys.readouterr().out
-    assert main(option) == 0
+    assert main([*words[1:], "--help"]) == 0
     assert capsys.readouterr().out == told
+
+
+def test_help_on_what_is_no_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", "nosuch"]) == 2
+    assert "no such command 'nosuch'" in capsys.readouterr().err
 
 
 def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
@@ -429,7 +434,8 @@ def test_each_shell_has_a_script(shell: str, capsys: pytest.CaptureFixture[str])
 
 def test_the_doctor_tells_everything_and_checks_exactness(tmp_path: Path) -> None:
     ran = irestore(tmp_path, "doctor", "--device", "cpu")
-    assert (ran.code, ran.err) == (0, "")
+    assert ran.code == 0
+    assert ran.err in ("", "irestore: asking 127.0.0.1:9 ...\n")  # where a busy machine takes a second for it
     lines = dict(line.split(maxsplit=1) for line in ran.out.decode().splitlines())
     assert set(lines) >= {"irestore", "packages", "cpu", "chosen", "models", "cache", "Hub", "self-check"}
     assert "torch" in lines["packages"]

@@ -11,12 +11,14 @@ import torch
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 from machine import Machine, manifest
+from networks import official
 from PIL import Image
 from safetensors.torch import load_file
 
 import irestore
 from irestore import models, weights
 from irestore.cli import main, root
+from irestore.models.deduce import PUBLISHED
 from irestore.weights.manifest import builtin, read
 
 COMMANDS = ["list", "download", "path", "verify", "rm", "info", "import"]
@@ -38,6 +40,15 @@ def home(tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.startswith("IRESTORE_MODEL") or name == "IRESTORE_MANIFEST"]:
         monkeypatch.delenv(name)
     monkeypatch.setattr("irestore.weights.hub.cache", lambda: tmp_path / "hub")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such users")
+def test_a_user_without_a_home_needs_none(monkeypatch, capsys):
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    assert main(["models"]) == 0
+    assert "compact-x4" in capsys.readouterr().out
 
 
 def test_the_list_shows_every_model_with_its_size_state_and_purpose(capsys):
@@ -184,6 +195,7 @@ def test_an_imported_model_has_a_name_until_it_is_removed(tmp_path, capsys):
     assert main(command) == 0
     out, err = capsys.readouterr()
     assert load_file(out.strip()).keys() == state.keys()
+    assert err.startswith("heart, sr x2: {")
     assert "next: irestore sr -m my_net photo.png" in err
     assert weights.load(weights.candidates("sr", 2, "my_net")[0]).config.conv_scale == 0.5
     assert main(["models"]) == 0
@@ -197,6 +209,24 @@ def test_an_imported_model_has_a_name_until_it_is_removed(tmp_path, capsys):
         assert main([*command, *more]) == code
     assert main(["models", "rm", "my_net"]) == 0
     assert [path.name for path in (tmp_path / "irestore/models").iterdir()] == []
+
+
+def test_a_published_checkpoint_is_imported_without_a_question(tmp_path, capsys):
+    """The authors' HAT-mini i-LN, with the names and shapes of their file."""
+    known = next(config for name, *_, config in PUBLISHED if name == "HAT-mini i-LN") | {"upscale": 4}
+    source = tmp_path / "SRx4_HAT-mini_iLN.pth"
+    torch.save({"params_ema": official(models.build("hat-iln", known).state_dict())}, source)
+    assert main(["models", "import", str(source)]) == 0
+    told = "SRx4_HAT-mini_iLN.pth: HAT-mini i-LN by its shapes, hence conv_scale = 0.01, img_size = 64, stdnorm = true"
+    assert told in capsys.readouterr().err
+    Image.new("RGB", (9, 8)).save(tmp_path / "a.png")
+    assert main(["sr", "-q", "-m", "srx4_hat-mini_iln", str(tmp_path / "a.png")]) == 0
+    assert main(["models"]) == 0
+    assert "HAT-mini i-LN by its shapes" in capsys.readouterr().out
+    command = ["models", "import", str(source), "--name", "mine", "--config", "conv_scale=0.5"]
+    assert main(command) == 0
+    assert "by its shapes, hence img_size = 64, stdnorm = true" in capsys.readouterr().err
+    assert weights.load(weights.candidates("sr", 4, "mine")[0]).config.conv_scale == 0.5
 
 
 def test_import_can_write_a_file_that_needs_no_options(tmp_path, capsys):

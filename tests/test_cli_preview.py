@@ -52,6 +52,17 @@ def test_models_are_compared_and_one_that_cannot_be_had_does_not_stop_the_others
     assert [shown.shape for shown in page.pictures] == [(16, 16, 3), (32, 32, 3)]
 
 
+def test_what_would_be_equal_is_computed_and_shown_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_picture(here / "a.png", (16, 16))
+    wanted = ["sr", "a.png", "-x2", "--first", "dejpeg", "-m", "fast", "-m", "compact-x2"]
+    assert main([*wanted, "--preview", "page.html"]) == 0
+    told = "--first dejpeg -m compact-x2 gives the same as --first dejpeg -m fast, which is shown"
+    assert told in capsys.readouterr().err
+    page = Page(here / "page.html")
+    assert [each["alt"] for each in page.all("img")] == ["a.png", "compact-dejpeg then compact-x2"]
+    assert "--first dejpeg -m fast" in page.text
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -59,7 +70,7 @@ def test_models_are_compared_and_one_that_cannot_be_had_does_not_stop_the_others
         (["--strength", "0.2", "--strength", "0.3"], "several are compared by --preview page.html"),
         (["--preview", "page.png"], "page.png: a page ends in .html"),
         (["--preview", "mine.html"], "mine.html: exists already"),
-        (["--preview", "page.html", "-n"], "leave out -, --dry-run and --json"),
+        (["--preview", "page.html", "-n"], "leave out -, --ray, --dry-run and --json"),
         (["--preview", "page.html", *(f"--strength=0.{digit}" for digit in range(9))], "a page shows up to 8"),
     ],
 )

@@ -1,5 +1,6 @@
 """Tasks by their files and streams: what goes in, what comes out, and what is said about it."""
 
+import contextlib
 import io
 import json
 import os
@@ -7,6 +8,7 @@ import re
 import shutil
 import signal
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -202,7 +204,7 @@ def test_results_say_who_made_them_and_are_known_again(
     assert main(everything) == 0
     assert results(here) == before
     err = capsys.readouterr().err
-    assert "4 skipped, which irestore made itself; --include-restored" in err
+    assert "4 skipped: made by irestore itself; --include-restored" in err
     assert "0 done, 8 skipped, 0 failed" in err
 
 
@@ -223,7 +225,7 @@ def test_results_of_another_model_are_kept_and_told_or_made_again(
     capsys.readouterr()
     assert main([*command, "-m", str(weights), "--json"]) == 0
     out, err = capsys.readouterr()
-    assert "4 skipped, whose results exist already; --overwrite makes them again" in err
+    assert "4 skipped: the result exists already; --overwrite makes it again" in err
     assert "1 of those made by other; --redo replaces what another model made" in err
     assert [json.loads(line)["model"] for line in out.splitlines()] == ["other", "tiny", None, None]
     assert results(here / "out") == before
@@ -539,7 +541,7 @@ def test_a_model_that_is_named_says_the_scale_and_is_used_as_often_as_another_on
     assert main(["sr", "-n", "-x4", "-m", "compact-x2", "a.png", "-d", "cpu"]) == 0
     out, err = capsys.readouterr()
     assert "36x28 (sr x2, sr x2)" in out
-    assert "1 larger than one network makes it, so by several: sr x2, sr x2" in err
+    assert "1 by several networks, since one does not make it that large: sr x2, sr x2" in err
     assert main(["sr", "-n", "-x1.5", "-m", "compact-x2", "a.png", "-d", "cpu"]) == 0
     out, err = capsys.readouterr()
     assert "14x10 (sr x2, reduced)" in out
@@ -551,7 +553,7 @@ def test_results_that_exist_and_nothing_at_all_are_told(here: Path, capsys: pyte
     write_picture(here / "a_x2.png")
     (here / "empty").mkdir()
     assert main(["sr", "a.png", "-m", "compact-x2"]) == 0
-    assert "1 skipped, whose result exists already; --overwrite" in capsys.readouterr().err
+    assert "1 skipped: the result exists already; --overwrite" in capsys.readouterr().err
     assert main(["sr", "-r", "empty", "-m", "compact-x2"]) == 0
     assert "no pictures found in empty" in capsys.readouterr().err
 
@@ -567,6 +569,16 @@ def test_values_that_make_no_sense_are_refused_in_one_line(here: Path, capsys: p
         assert said in capsys.readouterr().err
     assert main(["denoise", "a.png", "-o", f"{'x' * 300}.png"]) == 1
     assert "File name too long" in capsys.readouterr().err
+
+
+def test_a_folder_whose_name_looks_like_a_file_is_told_before_it_is_made(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_picture(here / "a.png")
+    for output, told in (("new.xyz", True), ("new.xyz", False), ("other.d/", False), ("out", False), ("b.png", False)):
+        assert main(["denoise", "a.png", "-o", output]) == 0
+        assert (f"-o {output}: is a folder, since .xyz is no picture's suffix" in capsys.readouterr().err) == told
+    assert (here / "new.xyz/a_denoise.png").is_file()
 
 
 def test_a_result_named_like_an_input_is_told_how_to_name_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -597,19 +609,21 @@ def test_progress_is_shown_on_a_terminal(tmp_path: Path, weights: Path) -> None:
     def on_terminal(*more: str, term: str = "xterm") -> str:
         told, end = pty.openpty()
         termios.tcsetwinsize(end, (24, 100))
-        with open(end, "wb") as terminal:  # noqa: PTH123 a descriptor
-            shell = ["sh", "-c", f'exec "$@" 2>{os.ttyname(end)}', "sh"]
-            process = start(tmp_path, [*shell, *arguments, *more], more={"TERM": term})
-            ran: Ran = finish(process)
-            assert ran.code == 0
-            terminal.flush()
-        text = b""
-        try:
-            while block := os.read(told, 4096):
-                text += block
-        except OSError:  # the other end is closed
-            pass
+        text = bytearray()
+
+        def read() -> None:
+            with contextlib.suppress(OSError):  # the other end is closed
+                while block := os.read(told, 4096):
+                    text.extend(block)
+
+        reader = threading.Thread(target=read)  # meanwhile: a terminal that nobody reads makes programs wait
+        reader.start()
+        shell = ["sh", "-c", f'exec "$@" 2>{os.ttyname(end)}', "sh"]
+        ran: Ran = finish(start(tmp_path, [*shell, *arguments, *more], more={"TERM": term}))
+        os.close(end)
+        reader.join()
         os.close(told)
+        assert ran.code == 0
         return text.decode(errors="replace")
 
     shown = on_terminal()

@@ -15,7 +15,7 @@ from irestore.errors import OutOfMemoryError
 from irestore.field import Field
 from irestore.scratch import Store
 from irestore.statistics import Statistics
-from irestore.tiling import Padding, Tiling
+from irestore.tiling import Box, Padding, Tiling
 
 TILES = [None, (4, 4), (8, 8), (4, 12), (64, 5)]
 WEIGHT = torch.randn(6, 3, 3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -114,6 +114,36 @@ def test_reflection_works_on_the_smallest_maps() -> None:
     Field.of(image, Tiling()).map(lambda t: seen.append(t) or t, padding=Padding(4, 4, "reflect"))
     rows = [0, 1, 0, 1, 0, 1, 0, 1]
     assert same(seen[0][:, :, :, 0], image[:, :, rows, 0])
+
+
+@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize("padding", [None, Padding(2, 4, "constant")])
+def test_a_placed_function_is_told_what_it_sees(padding: Padding | None, tile: tuple[int, int] | None) -> None:
+    rows, columns = torch.meshgrid(torch.arange(13.0), torch.arange(22.0), indexing="ij")
+    seen = []
+
+    def places(t: Tensor, box: Box) -> Tensor:
+        seen.append((t.shape[2:], (box.height, box.width)))
+        y, x = torch.meshgrid(torch.arange(box.top, box.bottom), torch.arange(box.left, box.right), indexing="ij")
+        return torch.stack([y, x])[None].to(t.dtype)
+
+    field = Field.of(noise(1, 3, 13, 22), Tiling(tile, multiple=4))
+    out = field.map(places, halo=3, padding=padding, placed=True)
+    assert same(out.tensor, torch.stack([rows, columns])[None])
+    assert all(shape == size for shape, size in seen)
+
+
+@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize("mean", [0.0, 1e3])
+def test_gram_is_that_of_the_whole_map(mean: float, tile: tuple[int, int] | None) -> None:
+    image, shares = mean + noise(2, 6, 13, 22), []
+    whole = (2 * image).unflatten(1, (3, 2)).flatten(3)  # (B, 3 heads, 2, pixels)
+    gram = Field.of(image, Tiling(tile, progress=shares.append)).gram(lambda t: 2 * t, heads=3)
+    assert same(gram, whole @ whole.mT, 1e-9 * max(1, mean**2))
+    assert sum(shares) == pytest.approx(1)
+    single = Field.of(image.float(), Tiling(tile)).gram(lambda t: 2 * t, heads=3)
+    assert single.dtype == torch.float32
+    assert ((single - gram) / gram.abs().amax()).abs().max() < 1e-6
 
 
 def flat(mean: float, std: float, dtype: torch.dtype) -> Tensor:
@@ -300,35 +330,31 @@ def test_a_map_is_freed_with_its_field() -> None:
     assert data() is None
 
 
-def test_a_tile_that_is_not_finite_in_half_precision_is_computed_in_float32() -> None:
-    image = torch.full((1, 2, 8, 8), 100.0)
-    image[:, :, 4:, 4:] = 400.0
-    weight = torch.full((2, 2, 1, 1), 100.0)
-    types = []
-
-    def fn(t: Tensor) -> Tensor:
-        y = F.conv2d(t, weight)  # 20000, and 80000, which float16 does not have
-        types.append(y.dtype)
-        return y
-
-    tiling = Tiling((4, 4), precision=torch.float16)
-    out = Field.of(image, tiling).map(fn)
-    assert types == [torch.float16] * 4 + [torch.float32]
-    assert out.tensor.dtype == torch.float32
-    assert same(out.tensor, F.conv2d(image, weight), 0.0)
-
-
-def test_statistics_of_a_half_precision_run_are_of_float32() -> None:
-    image = noise(1, 3, 16, 16, dtype=torch.float32)
-    field = Field.of(image, Tiling((8, 8), precision=torch.bfloat16)).map(conv32, halo=1)
-    moments = field.moments(1e-4)
+def test_statistics_of_a_map_in_half_precision_are_of_float32() -> None:
+    image = noise(1, 3, 16, 16, dtype=torch.float32) + 3
+    field = Field.of(image, Tiling((8, 8))).map(lambda t: t.bfloat16())
+    moments, kept = field.moments(1e-4), field.tensor.double()
     assert moments.mean.dtype == moments.std.dtype == field.mean().dtype == torch.float32
-    variance = field.tensor.double().var((1, 2, 3), correction=0, keepdim=True)
-    assert torch.allclose(moments.std.double() ** 2 - 1e-4, variance, rtol=1e-5, atol=0)
+    assert torch.allclose(moments.mean.double(), kept.mean(), rtol=1e-6)
+    assert torch.allclose(moments.std.double() ** 2 - 1e-4, kept.var(correction=0), rtol=1e-5, atol=0)
 
 
-def conv32(t: Tensor) -> Tensor:
-    return F.conv2d(t, WEIGHT.float(), padding=1)
+def test_a_map_of_another_type_does_not_take_the_room_of_one() -> None:
+    image = noise(1, 3, 16, 16, dtype=torch.float32)
+    half = Field.of(image, Tiling((8, 8))).map(lambda t: t.bfloat16())
+    full = half.map(lambda t: t.float() / 3, into=half).tensor
+    assert torch.equal(full, image.bfloat16().float() / 3)
+
+
+@pytest.mark.parametrize("place", [0, 16, 21])
+def test_variance_is_exact_where_the_sampled_rows_mislead(place: int) -> None:
+    image = noise(1, 3, 33, 8, dtype=torch.float32)
+    image[:, :, place] += 1000
+    for tile in (None, (8, 8)):
+        moments = Field.of(image, Tiling(tile)).moments(0.0)
+        variance, centre = torch.var_mean(image.double(), (1, 2, 3), correction=0)
+        assert torch.allclose(moments.mean.double(), centre, rtol=1e-6)
+        assert torch.allclose(moments.std.double() ** 2, variance, rtol=3e-6)
 
 
 def test_gradients_pass_through_an_untiled_map() -> None:

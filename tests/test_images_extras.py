@@ -2,6 +2,7 @@
 
 import io
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,12 +126,14 @@ class TestHeic:
         assert (found.alpha is not None) == (channels == 4)
 
 
-@pytest.mark.parametrize(
-    ("prefix", "told"),
-    [("/usr", "pip install 'irestore[heic]'"), ("/home/me/pipx/venvs/irestore", "pipx inject irestore 'pillow-heif>=")],
-)
 def test_how_to_install_an_extra_follows_from_how_irestore_is_installed(
-    monkeypatch: pytest.MonkeyPatch, prefix: str, told: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(sys, "prefix", prefix)
-    assert install_command("heic").startswith(told)
+    (tmp_path / "uv-receipt.toml").touch()
+    for prefix, told in (
+        ("/usr", "pip install 'irestore[heic]'"),
+        ("/home/me/pipx/venvs/irestore", "pipx inject irestore 'pillow-heif>="),
+        (str(tmp_path), "uv tool install 'irestore[heic]'"),
+    ):
+        monkeypatch.setattr(sys, "prefix", prefix)
+        assert install_command("heic").startswith(told)

@@ -8,8 +8,9 @@ from PIL import Image
 from skimage import data
 from tiny import write_weights
 
-from benchmarks import quality
+from benchmarks import quality, sheets
 from irestore import degrade, weights
+from irestore.tasks import TASKS
 
 
 @pytest.fixture
@@ -49,14 +50,14 @@ def test_the_page_has_a_row_for_each_set_that_is_there(tmp_path: Path, bench: Pa
     for file in files:
         assert f"](../docs/{file.stem}.png)" in text
         with Image.open(tmp_path / "docs" / f"{file.stem}.png") as sheet:
-            assert sheet.size == (3 * 2 * quality.CROP, 3 * 2 * quality.CROP)
+            assert sheet.size == (3 * 2 * sheets.CROP, 3 * 2 * sheets.CROP)
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 3
     assert "Set14 x2 is left out" in err
 
 
 def test_every_task_has_sets_and_the_bundled_models_are_what_is_measured():
-    assert {each.task for each in quality.SETS} == set(weights.TASKS)
+    assert {each.task for each in quality.SETS} == set(TASKS)
     assert {each.scale for each in quality.SETS if each.task == "sr"} == {2, 3, 4}
     assert all(entry.bundled for entry in quality.entries([]))
 

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from irestore import models, weights
 from irestore.errors import DownloadError, ManifestError, UnknownModelError, UnreachableError, UsageError, WeightsError
-from irestore.runner import Settings, restore
+from irestore.planning import Settings
+from irestore.runner import restore
 from irestore.weights.manifest import builtin, read
 from irestore.weights.paths import sha256
 

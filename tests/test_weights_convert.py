@@ -1,17 +1,20 @@
 """`models import`: what shapes tell is deduced, what they cannot is asked for, and the output stays upstream's."""
 
 import json
+from pathlib import Path
 
 import goldens
 import pytest
 import torch
+from networks import official, spelt
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from irestore import models, weights
 from irestore.errors import UsageError, WeightsError
-from irestore.models.deduce import deduce
-from irestore.runner import Settings, restore
+from irestore.models.deduce import PUBLISHED, deduce
+from irestore.planning import Settings
+from irestore.runner import restore
 from irestore.weights.files import packed
 from irestore.weights.manifest import builtin, read
 
@@ -44,17 +47,6 @@ def home(tmp_path, monkeypatch):
         monkeypatch.setenv(name, str(tmp_path))
 
 
-def official(state: dict) -> dict:
-    """The state dict as the official code spells it."""
-    norms = ("norm", "norm1", "norm2")
-    spelt = {}
-    for key, value in state.items():
-        parent, _, end = key.rpartition(".")
-        is_norm = parent.rpartition(".")[2] in norms
-        spelt[f"{parent}.{ {'weight': 'gamma', 'bias': 'beta'}[end] }" if is_norm else key] = value
-    return spelt
-
-
 @pytest.mark.parametrize(("architecture", "config"), VARIANTS)
 def test_what_is_deduced_and_what_is_asked_for_make_the_same_network(architecture, config):
     state = models.build(architecture, config).state_dict()
@@ -70,6 +62,41 @@ def test_what_is_deduced_and_what_is_asked_for_make_the_same_network(architectur
         assert (found.config | asked)[key] == config[key], key
 
 
+def shapes_of(state: dict) -> dict:
+    return {key: tuple(value.shape) for key, value in state.items()}
+
+
+@pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row[0].partition(" (")[0])
+def test_a_published_network_is_known_by_its_shapes(row):
+    name, architecture, dialect, known = row
+    config = {key: value for key, value in known.items() if key != "stdnorm" or dialect == "official"} | {"upscale": 4}
+
+    def found(config):
+        with torch.device("meta"):
+            return deduce(shapes_of(spelt(dialect, models.build(architecture, config).state_dict(), config)))
+
+    assert (found(config).published, found(config).missing, found(config).config) == (name, {}, config)
+    other = found(config | {"num_feat": 32})
+    assert other.published == ""
+    assert other.missing.keys() == found(config).taken.keys()
+    assert not other.missing.keys() & other.config.keys()
+
+
+KEYS = Path(__file__).resolve().parents[2] / "shared" / "keys"
+
+
+@pytest.mark.skipif(not KEYS.is_dir(), reason="no sibling shared/keys with the published networks' keys and shapes")
+def test_the_published_keys_are_those_of_the_network_that_they_tell():
+    for path in sorted(KEYS.glob("*.json")):
+        keys = json.loads(path.read_text())["keys"]
+        found = deduce({key: tuple(item[0]) for key, item in keys.items()})
+        assert found.published, path.name
+        with torch.device("meta"):
+            state = {key: torch.empty(item[0]) for key, item in keys.items()}
+            model = models.build(found.architecture, found.config)
+        assert shapes_of(models.rename(found.dialect, state)) == shapes_of(model.state_dict()), path.name
+
+
 def test_the_official_dialect_is_told_by_its_names_and_asks_for_the_normalisation():
     state = official(models.build("hat-iln", HAT).state_dict())
     found = deduce({key: tuple(value.shape) for key, value in state.items()})
@@ -78,7 +105,7 @@ def test_the_official_dialect_is_told_by_its_names_and_asks_for_the_normalisatio
 
 
 def test_shapes_of_no_known_network_are_refused():
-    with pytest.raises(ValueError, match=r"those of no known network \(heart, hat-iln\)"):
+    with pytest.raises(ValueError, match=r"those of no known network \(heart, hat-iln, dat-iln\)"):
         deduce({"conv.weight": (3, 3, 3, 3)})
     shapes = {key: tuple(value.shape) for key, value in models.build("heart", HEART).state_dict().items()}
     del shapes["conv_first.weight"]

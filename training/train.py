@@ -16,17 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from irestore import metrics, models
+from irestore import models
 from irestore.models.network import Network
-from training import data, degrade, muon
-from training.crops import Crops, Drawing, Pair, as_batch
+from training import data, degrade, muon, normalisation
+from training.crops import Crops, Drawing, Pair
 from training.learning import Schedule, forward, loss_of, optimisers
+from training.validation import features, validate
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
 BUNDLED = Path(models.__file__ or "").parents[1] / "bundled"
@@ -38,19 +38,6 @@ def start_at_skip(model: Network) -> None:
     """Makes the network give its input, enlarged to the nearest pixel: what it learns is the difference."""
     for parameter in model.last_layer().parameters():
         parameter.zero_()
-
-
-@torch.no_grad()
-def validate(model: Network, pairs: list[Pair], device: str) -> float:
-    """Mean PSNR in dB of held-out pictures: on Y, less the border, of a network that enlarges, else on RGB."""
-    scores = []
-    for pair in pairs:
-        assert pair.damaged is not None
-        out = forward(model, as_batch([pair.damaged]).to(device)).clamp(0, 1)[0].permute(1, 2, 0)
-        restored = (out * 255).round().cpu().numpy().astype(np.uint8)
-        planes = (metrics.luma(restored), metrics.luma(pair.clean)) if model.scale > 1 else (restored, pair.clean)
-        scores.append(metrics.psnr(*planes, border=model.scale if model.scale > 1 else 0))
-    return float(np.mean(scores))
 
 
 @dataclass(frozen=True)
@@ -71,6 +58,9 @@ class Run:
         self.forward = torch.compile(forward, dynamic=False) if options.compile else forward
         torch.manual_seed(config["train"]["seed"])
         self.model = models.build(config["model"]["architecture"], config["model"]["config"])
+        self.norm = config["model"].get("norm")
+        if self.norm:
+            normalisation.use(self.model, self.norm)
         self.model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on a CPU
         start_at_skip(self.model)
         self.average = copy.deepcopy(self.model)
@@ -114,6 +104,8 @@ class Run:
         torch.save(state, self.out / "checkpoint.tmp")
         (self.out / "checkpoint.tmp").replace(self.out / "checkpoint.pt")
         told = {**self.config["model"], "task": self.config["task"], "scale": self.model.scale}
+        if self.norm not in (None, "i-ln"):
+            told["architecture"] += f" with {self.norm}"  # which irestore does not take for one that it knows
         weights = {name: value.contiguous().cpu() for name, value in self.average.state_dict().items()}
         save_file(weights, self.out / "weights.tmp", metadata={"irestore": json.dumps(told)})
         (self.out / "weights.tmp").replace(self.out / "weights.safetensors")
@@ -147,7 +139,8 @@ class Run:
                 if self.model.scale == 1:
                     told["kept"] = validate(self.average, [Pair(pair.clean, pair.clean) for pair in held], self.device)
                 rounded = {name: round(value, 3) for name, value in told.items()}
-                self.log(loss=round(mean_loss, 6), **rounded, progress=round(progress, 4))
+                seen = features(self.average, held, self.device) if self.norm else {}
+                self.log(loss=round(mean_loss, 6), **rounded, **seen, progress=round(progress, 4))
                 self.save()
                 total, saved = 0.0, self.step
             start = clock()
@@ -213,6 +206,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--init", type=Path, help="weights to start from, where names and shapes agree, for [train] init"
     )
+    parser.add_argument(
+        "--norm",
+        choices=normalisation.NORMS,
+        help="the normalisation, for [model] norm; logs what the features are like",
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the arithmetic in training")
     parser.add_argument(
@@ -226,6 +224,8 @@ def main(arguments: list[str] | None = None) -> None:
         torch.set_num_threads(options.threads)
     text = options.config.read_text(encoding="utf-8")
     config = tomllib.loads(text)
+    if options.norm:
+        config["model"]["norm"] = options.norm
     run = Run(config, options.out, Options(options.device, options.precision, options.compile))
     (options.out / "config.toml").write_text(text, encoding="utf-8")
     init = options.init or beginning(config["train"], options.out.parent)
@@ -234,6 +234,7 @@ def main(arguments: list[str] | None = None) -> None:
     parameters = sum(p.numel() for p in run.model.parameters())
     name = torch.cuda.get_device_name() if options.device.startswith("cuda") else options.device
     told = {"pictures": len(crops.pairs), "held_out": len(held), "parameters": parameters, "device": name}
+    told |= {"norm": run.norm} if run.norm else {}
     run.log(
         **told, **({"init": init.parent.name if init.stem == "weights" else init.stem, "fresh": fresh} if init else {})
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import prod, sqrt
 from typing import NamedTuple
 
-from irestore.tasks import TASKS
+from irestore.tasks import TASKS, task_name
 
 MOST = 16  # times larger: of more, hardly anything would come from the picture
 
@@ -19,7 +19,7 @@ class Step(NamedTuple):
 
     def __str__(self) -> str:
         """As people say it: `dejpeg`, `sr x4`."""
-        return f"{self.task} x{self.scale}" if TASKS[self.task].enlarges else self.task
+        return task_name(self.task, self.scale)
 
 
 @dataclass(frozen=True, kw_only=True)

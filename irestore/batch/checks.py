@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from irestore.batch.inputs import Input, Item
+from irestore.batch.remote import url_of
 from irestore.errors import UsageError, WriteError
 from irestore.images import FORMATS
 
@@ -79,7 +80,7 @@ def check_space(items: Sequence[Item]) -> None:
     """Check whether the outputs may fit on their disks. Raises WriteError when even the smallest guess is too large."""
     needed: dict[Path, int] = defaultdict(int)
     for item in items:
-        if item.target is not None:
+        if item.target is not None and not url_of(item.target):
             needed[item.target.parent] += least_bytes(item)
     disks: dict[int, tuple[Path, int]] = {}
     for folder, size_bytes in needed.items():
@@ -124,7 +125,7 @@ def _existing(folder: Path) -> Path:
 
 
 def _try_folder(folder: Path) -> bool:
-    """Make the folder and a file in it; whether names there that differ only in case are one. Raises OSError.
+    """Make the folder and a file in it, and tell whether names that differ only in case are one. Raises OSError.
 
     Removes what a killed run has left there, once it is a day old: younger, it may be another run's work.
     """
@@ -140,7 +141,7 @@ def _try_folder(folder: Path) -> bool:
 
 
 def _look_at_folder(folder: Path) -> bool:
-    """As `_try_folder`, without touching anything: what can be said without a file is said."""
+    """As `_try_folder`, as far as that can be known without making a folder or a file."""
     nearest = _existing(folder)
     if not nearest.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))

@@ -1,4 +1,4 @@
-"""An item's pictures from its file, and to its file."""
+"""Reads the pictures of an item, and writes its result."""
 
 import errno
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from irestore import images
 from irestore.batch.inputs import Item
+from irestore.batch.remote import sent
 from irestore.errors import IrestoreError, ReadError, UsageError, WriteError
 
 
@@ -25,7 +26,7 @@ class RunOptions:
 
 
 def read_item(item: Item, options: RunOptions) -> Iterator[images.Picture]:
-    """The frames that the plan promised, one at a time.
+    """Read the frames that the plan promised, one at a time.
 
     Raises ReadError, also when the file is not any more what the plan saw, and UsageError for transparency that the
     target cannot hold.
@@ -62,11 +63,12 @@ def write_item(pictures: Iterable[images.Picture], item: Item, options: RunOptio
     """
     overwrite = options.save.overwrite or item.replaces
     save = replace(options.save, provenance=options.provenance(item), overwrite=overwrite)
-    if item.frames > 1 and item.target is not None:
-        return images.save_frames(pictures, item.target, save)
-    picture = next(iter(pictures))
     if item.target is not None:
-        return images.save(picture, item.target, save)
+        with sent(item.target, overwrite=overwrite):
+            if item.frames > 1:
+                return images.save_frames(pictures, item.target, save)
+            return images.save(next(iter(pictures)), item.target, save)
+    picture = next(iter(pictures))
     notes: list[str] = []
     content = images.encode(picture, item.format, save, notes)
     try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
+from irestore.batch import remote
 from irestore.batch.chain import Chain
 from irestore.batch.shards import WHOLE, Shard
 from irestore.errors import UsageError
@@ -42,16 +43,16 @@ class Input:
 
     @property
     def key(self) -> tuple[int, int]:
-        """Equal for two names of one file."""
+        """Device and inode, which are equal for two names of one file."""
         return (self.status.st_dev, self.status.st_ino)
 
     def stream(self) -> Path | BinaryIO:
         """What `irestore.images` reads the picture from."""
-        return self.path if self.content is None else io.BytesIO(self.content)
+        return remote.source(self.path) if self.content is None else io.BytesIO(self.content)
 
     def changed(self) -> bool:
-        """Whether the file is not any more what it was when it was found. Raises OSError when it has gone."""
-        if self.content is not None:
+        """Whether the file has changed since it was found. Raises OSError where it is gone."""
+        if self.content is not None or remote.url_of(self.path):
             return False
         now, then = self.path.stat(), self.status
         return (now.st_mode, now.st_size, now.st_mtime_ns) != (then.st_mode, then.st_size, then.st_mtime_ns)

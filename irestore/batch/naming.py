@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from irestore.batch.chain import Size
+from irestore.batch.inputs import SUFFIXES
 from irestore.errors import UsageError
 from irestore.images import default_format, format_of
 from irestore.tasks import TASKS
@@ -57,15 +58,20 @@ class Naming:
         return (path.parent if self.folder is None else self.folder / below) / name
 
 
+def names_picture(path: str) -> bool:
+    """Whether the suffix is that of pictures that can be read or written."""
+    return PurePath(path).suffix.lower() in SUFFIXES or format_of(path) is not None
+
+
 def default_template(tasks: Sequence[str], size: Size) -> str:
-    """What the tasks one by one would end in: `photo_x4.png`, `photo_denoise.png`, `photo_dejpeg_w3840.png`."""
+    """The default of --name, as in `photo_x4.png`, `photo_denoise.png`, `photo_dejpeg_w3840.png`."""
     *first, last = tasks
     told = last if not TASKS[last].enlarges else "{scale}" if size.factor is None else "x{scale}"
     return "_".join(["{stem}", *first, told]) + "{ext}"
 
 
 def name_safe(name: str) -> str:
-    """The model's name without what a file name or a tag could not hold: the name of one's own file can be anything."""
+    """The model's name with _ for characters that a file name or a tag cannot hold, as one's own file may have."""
     return re.sub(r"[^A-Za-z0-9._+-]", "_", name)
 
 

@@ -4,13 +4,15 @@ import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from irestore import images
 from irestore.batch.chain import MOST, Size, Step, chain_of
 from irestore.batch.checks import check_folders, check_inputs_kept, check_space, check_targets
-from irestore.batch.inputs import SUFFIXES, Elsewhere, Input, Item, Refused, examine
-from irestore.batch.naming import STDOUT, Naming, Seen, check_template, default_template, name_safe
+from irestore.batch.inputs import Elsewhere, Input, Item, Refused, examine
+from irestore.batch.naming import STDOUT, Naming, Seen, check_template, default_template, name_safe, names_picture
+from irestore.batch.remote import at_once, source, url_of
 from irestore.batch.report import Outcome
 from irestore.errors import ImageError, UsageError
 
@@ -61,7 +63,9 @@ def plan(request: Request, found: Iterable[Input | Refused | Elsewhere], *, dry:
     found = list(found)
     inputs = [each for each in found if isinstance(each, Input)]
     naming = _naming(request, inputs, several=len(found) > 1)
-    planned = [(each, _planned(request, naming, each)) for each in found if not isinstance(each, Elsewhere)]
+    mine = [each for each in found if not isinstance(each, Elsewhere)]
+    many = any(url_of(each.path) for each in mine)
+    planned = list(zip(mine, at_once(partial(_planned, request, naming), mine, many), strict=True))
     items = [result for _, result in planned if isinstance(result, Item)]
     settled = [result for _, result in planned if isinstance(result, Outcome)]
     check_targets((each, result.target) for each, result in planned if isinstance(each, Input) and result.target)
@@ -96,8 +100,7 @@ def _naming(request: Request, inputs: Sequence[Input], *, several: bool) -> Nami
         if several:
             raise UsageError("-o -: standard output takes one picture; name one input, or give a folder")
         return Naming(template, values, to_stdout=True)
-    names_picture = Path(output).suffix.lower() in SUFFIXES or images.format_of(output) is not None
-    if not names_picture or output.endswith(("/", os.sep)) or os.path.isdir(output):  # noqa: PTH112 Path raises for long names
+    if not names_picture(output) or output.endswith(("/", os.sep)) or os.path.isdir(output):  # noqa: PTH112 Path raises for long names
         if any(each.content is not None for each in inputs):
             raise UsageError(f"-o {output}: what is read from standard input has no name; give the output one")
         return Naming(template, values, folder=Path(output), suffix=suffix)
@@ -147,7 +150,8 @@ def _kept(request: Request, path: Path, target: Path | None, models: Iterable[st
     tag = ""
     if target.is_file():  # and no pipe, which would never end
         with contextlib.suppress(ImageError):
-            tag = images.probe(target, request.load).provenance or ""
+            made = source(target) if request.redo else target  # which of URLs takes a request each
+            tag = images.probe(made, request.load).provenance or ""
     makers = [word.removeprefix("model=") for word in tag.split() if word.startswith("model=")]
     made_by = "+".join(makers) or None
     if set(makers) <= {name_safe(name) for name in models}:

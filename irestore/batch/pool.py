@@ -20,7 +20,7 @@ class Pool:
         self.device = first.device
         self.padded, self.batch_size, self.side_by_side = first.padded, first.batch_size, first.side_by_side
         self.workers = sum(each.workers for each in restorers)
-        self.large_pictures = sum(each.large_pictures for each in restorers)
+        self.large = threading.Semaphore(sum(each.large_pictures for each in restorers))
         self._restorers = restorers
         self._free = [each.beside for each in restorers]  # permits to compute that each device has left
         self._door, self._freed = threading.Lock(), threading.Condition()

@@ -7,11 +7,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 from tqdm import tqdm
 
-from irestore.errors import one_line
+from irestore.errors import duration, one_line
 
 DRAW_SECONDS = 0.1
 LINE_SECONDS = 30.0
@@ -20,27 +19,32 @@ TRUST_SECONDS = 10.0  # after which the time left is believed
 LONG_SECONDS = 120.0  # a run that takes longer is told at its start what would be faster
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+def attend(
+    work: Callable[[], None], many: int, tick: Callable[[], None], stop: Callable[[BaseException], None]
+) -> None:
+    """Have so many threads do it, and wait for them, with a `tick` now and then; `stop` is told of each Ctrl-C."""
+    ended = threading.Event()
 
+    def whole() -> None:
+        work()
+        ended.set()
 
-class _Bar(tqdm):  # type: ignore[type-arg]
-    """A bar with words of ours on both sides."""
-
-    before = after = ""
-
-    @property
-    def format_dict(self) -> dict[str, Any]:
-        """What `bar_format` may name."""
-        return {**super().format_dict, "before": self.before, "after": self.after}
+    workers = [threading.Thread(target=whole, name="worker", daemon=True) for _ in range(many)]
+    for worker in workers:
+        worker.start()
+    while True:
+        try:
+            while any(worker.is_alive() for worker in workers):  # a `join` cut short by Ctrl-C takes it for dead
+                ended.wait(DRAW_SECONDS)
+                ended.clear()
+                tick()
+            return
+        except KeyboardInterrupt as interrupt:
+            stop(interrupt)
 
 
 class Progress:
-    """Counts pixels from any thread; `tick`, called again and again, tells how far they are of all."""
+    """Counts pixels that any thread has done; `tick`, called again and again, shows their share of all."""
 
     def __init__(
         self, total_pixels: int, pictures: int, *, shown: bool, hint: Callable[[float], str] | None = None
@@ -55,9 +59,9 @@ class Progress:
         self._began = self._ticked = self._told = monotonic()
         terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._lines = shown and not terminal
-        self._bar = _Bar(
+        self._bar = tqdm(
             total=1,
-            bar_format="{before} {percentage:3.0f}% |{bar}| {after}",
+            bar_format="{desc} {percentage:3.0f}% |{bar}|{postfix}",
             file=sys.stderr,
             disable=not (shown and terminal),
             dynamic_ncols=True,
@@ -65,28 +69,28 @@ class Progress:
         )
 
     def present(self, path: Path) -> None:
-        """This picture is being computed."""
+        """Show the name of this picture from now on."""
         name = one_line(path.name)
         self._name = name if len(name) <= 30 else f"{name[:14]}…{name[-15:]}"
 
     def advance(self, pixels: float, *, computed: bool = True) -> None:
-        """So many pixels are done with; those that were not computed, as of a picture that fails, tell no speed."""
+        """Count pixels as done; not `computed` are those of a picture that failed, which say nothing about speed."""
         with self._lock:
             self.pixels += pixels
             self._fresh += pixels if computed else 0.0
 
     @property
     def seconds_left(self) -> float:
-        """By the speed of the last minutes; infinite where nothing is known of it."""
+        """Estimate it from the speed of the last minutes; infinite where no speed is known."""
         left = max(self.total_pixels - self.pixels, 0.0)
         return left * self._seconds / self._computed if self._computed > 0 else math.inf
 
     def start(self) -> None:
-        """What was loaded before does not count as slowness."""
+        """Start the clock: the time for loading does not count."""
         self._began = self._ticked = self._told = monotonic()
 
     def tick(self) -> None:
-        """Tell, where it is time to."""
+        """Draw the bar, or print a line, where it is time to."""
         with self._lock:
             now = monotonic()
             passed = now - self._ticked
@@ -107,15 +111,16 @@ class Progress:
                 self.say(f"irestore: {place} {share:.0%}, {left}")
                 self._told = now
             if not self._bar.disable:
-                self._bar.before, self._bar.after, self._bar.n = place, left, share
-                self._bar.refresh()
+                self._bar.n = share
+                self._bar.set_description_str(place, refresh=False)
+                self._bar.set_postfix_str(left)
 
     def say(self, text: str) -> None:
-        """One line on stderr, above the bar."""
+        """Print one line on stderr, above the bar."""
         with self._lock:
             tqdm.write(one_line(text), file=sys.stderr)
 
     def close(self) -> None:
-        """Leave the terminal as it is for what is said next."""
+        """Remove the bar from the terminal."""
         self._bar.leave = False
         self._bar.close()

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from irestore.batch.progress import Progress
-from irestore.batch.progress import duration as duration
-from irestore.errors import RestoreError
+from irestore.errors import RestoreError, duration, named
 
 Status = Literal["planned", "done", "skipped", "failed"]
 SHOWN = 20  # failures that are named again at the end
@@ -36,20 +35,21 @@ class Outcome:
     model: str | None = None
     seconds: float | None = None
     peak_bytes: int | None = None
+    foreseen: bool = True  # what made it fail
 
     def record(self) -> dict[str, Any]:
         """The outcome as the JSON object of `--json`."""
         return {
             "status": self.status,
-            "input": str(self.input),
-            "output": None if self.target is None else str(self.target),
+            "input": named(self.input),
+            "output": None if self.target is None else named(self.target),
             "input_size": size_record(self.input_size),
             "output_size": size_record(self.output_size),
             "model": self.model,
             "seconds": self.seconds,
             "peak_bytes": self.peak_bytes,
-            "reason": self.reason if self.status == "skipped" else None,
-            "error": self.reason if self.status == "failed" else None,
+            "reason": named(self.reason) if self.status == "skipped" else None,
+            "error": named(self.reason) if self.status == "failed" else None,
         }
 
 
@@ -97,6 +97,7 @@ class Report:
         self._computing_since = 0.0
         self._started = time.monotonic()
         self._slowest: Outcome | None = None
+        self.unforeseen = 0  # failures in a row that nobody foresaw
         self._failures: list[str] = []
         self._models: dict[str, None] = {}  # in the order of their first result
         self._folders: dict[Path, None] = {}
@@ -108,6 +109,7 @@ class Report:
         """Count a picture, write its record, and say what people should know about it."""
         with self._lock:
             setattr(self.totals, outcome.status, getattr(self.totals, outcome.status) + 1)
+            self.unforeseen = 0 if outcome.foreseen else self.unforeseen + 1
             if outcome.status == "done":
                 self._made(outcome, pixels)
             if self.records is not None:
@@ -135,7 +137,7 @@ class Report:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Inside, the network computes; time in which it does so for several pictures at once counts once."""
+        """Count the time inside as computing; time in which several pictures are computed counts once."""
         with self._lock:
             if not self._computing:
                 self._computing_since = time.monotonic()
@@ -149,26 +151,24 @@ class Report:
                     self.totals.busy_seconds += time.monotonic() - self._computing_since
 
     def concluded(self, pixels: float) -> None:
-        """One more picture of the plan is done with, and what was left of it needs no computing."""
+        """Count a picture of the plan as finished, with the pixels of it that need no computing any more."""
         with self._lock:
             self.shown.concluded += 1
         self.shown.advance(pixels, computed=False)
 
     def started(self, hint: Callable[[float], str] | None = None) -> None:
-        """Loading is over: the wall time counts from here. `hint` tells what would be faster, if it will be long."""
+        """Start the clock, after loading. `hint` says what would be faster, for a run that will take long."""
         self._started = time.monotonic()
         self.shown.hint = hint if self.verbosity >= 0 else None
         self.shown.start()
 
     def close(self) -> None:
-        """The wall time ends here and the bar is taken off the screen."""
+        """Stop the clock and remove the bar."""
         self.totals.seconds = time.monotonic() - self._started
         self.shown.close()
 
     def summary(self) -> list[str]:
-        """Lines for people: of several pictures each failure again and the slowest; at last the counts, and where the
-        results are and what made them.
-        """
+        """Lines for people: the failures again and the slowest picture, then counts, place of results and models."""
         totals, lines = self.totals, []
         several = totals.done + totals.skipped + totals.failed > 1
         if several and totals.done:
@@ -181,7 +181,8 @@ class Report:
         if totals.done:
             last += f" in {duration(totals.seconds)}"
             if self.verbosity > 0:
-                last += f" ({totals.pixels / 1e6:.3g} megapixels read, computing {totals.busy:.0%} of the time)"
+                busy = f", computing {totals.busy:.0%} of the time" if totals.busy else ""
+                last += f" ({totals.pixels / 1e6:.3g} megapixels read{busy})"
             last += f": {self._place()}made by {', '.join(self._models)}"
         return [*lines, last]
 

@@ -13,8 +13,9 @@ from irestore.errors import OutOfMemoryError
 from irestore.images.picture import Plane
 from irestore.images.samples import one_channel
 from irestore.models.network import Network
+from irestore.planning import Cost, Settings, budget, cost
 from irestore.processors import processors
-from irestore.runner import Cost, Settings, budget, cost, pad, restore
+from irestore.runner import pad, restore
 from irestore.tiling import is_out_of_memory, round_up
 
 AlphaMode = Literal["resize", "restore", "drop"]
@@ -33,11 +34,12 @@ class Loaded:
         self.network = network
         self.parameters = sum(each.numel() for each in network.parameters())
         self.settings = settings
+        self.beside: list[Network] = []  # the same on other devices, which compute some of the tiles
         self._planes = 3 if network.in_chans == 1 else 1  # pictures that the network sees of one of ours
 
     def padded(self, height: int, width: int) -> tuple[int, int]:
-        """The size in whole windows. Pictures of one padded size can be restored at once."""
-        return round_up(height, self.network.window), round_up(width, self.network.window)
+        """The size that the network computes. Pictures of one padded size can be restored at once."""
+        return round_up(height, self.network.multiple), round_up(width, self.network.multiple)
 
     def cost(self, height: int, width: int, batch: int = 1) -> Cost:
         """What so many pictures of that size take."""
@@ -47,7 +49,7 @@ class Loaded:
         """Arrays (H, W, 3) of one padded size -> arrays (H * scale, W * scale, 3); `strength` as of `Restorer`."""
         tensors = [torch.from_numpy(each).permute(2, 0, 1)[None] for each in planes]  # (1, 3, H, W)
         if len(tensors) > 1:  # padded here as `restore` would, so that they fit together
-            tensors = [pad(each, self.network.window) for each in tensors]
+            tensors = [pad(each, self.network.multiple) for each in tensors]
         image = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
         result = self._compute(image, progress)
         if strength < 1:
@@ -62,7 +64,7 @@ class Loaded:
         if self.network.in_chans == 1 and image.shape[1] == 3:
             planes = self._compute(image.reshape(-1, 1, *image.shape[2:]), progress)
             return planes.reshape(-1, 3, *planes.shape[2:])
-        return restore(self.network, image, self.settings, progress, shrunk=self._remember)
+        return restore(self.network, image, self.settings, progress, shrunk=self._remember, beside=self.beside)
 
     def _remember(self, tile: int) -> None:
         """Begin the next picture with a tile that has fitted into memory."""
@@ -84,13 +86,23 @@ class Restorer:
         self.device = next((network.device for network in networks.values()), torch.device("cpu"))
         self._loaded = {step: Loaded(network, settings) for step, network in networks.items()}
         self._alpha: AlphaMode = alpha
-        self._strength = strength
+        self._strength, self._settings = strength, settings
         self._threads = torch.get_num_threads() if self.device.type == "cpu" else 1
         self.beside = self._threads // -(-self._threads // MOST_BESIDE)
         # Threads that read or write meanwhile: to compute takes a CPU about five times as long, but a GPU less time.
         spare = max(2, self.beside // 2) if self.device.type == "cpu" else 2 + min(8, processors())
         self.workers = self.beside + spare
         self.large_pictures = 1 + spare  # in memory at once, of those that are computed alone
+
+    def on(self, device: torch.device | str) -> "Restorer":
+        """The same on a device, to which the networks move, with the threads that there are now."""
+        networks = {step: each.network.to(device) for step, each in self._loaded.items()}
+        return Restorer(networks, self._settings, alpha=self._alpha, strength=self._strength)
+
+    def share(self, others: "Sequence[Restorer]") -> None:
+        """Compute each picture on the devices of these, too."""
+        for step, loaded in self._loaded.items():
+            loaded.beside = [other._loaded[step].network for other in others]
 
     def side_by_side(self, height: int, width: int, steps: Steps = None) -> int:
         """How many pictures of that size may be computed at the same time, each in a thread of its own."""
@@ -142,7 +154,7 @@ class Restorer:
         return peak if sys.platform == "darwin" else peak * 1024
 
     def __call__(
-        self, pictures: Sequence[images.Picture], progress: Progress, steps: Steps = None
+        self, pictures: Sequence[images.Picture], progress: Progress = lambda share: None, steps: Steps = None
     ) -> list[images.Picture]:
         """Pictures of the same `padded` sizes -> what the networks make of them, each as if it had been alone.
 

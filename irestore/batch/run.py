@@ -22,12 +22,12 @@ from irestore.batch.files import RunOptions as RunOptions
 from irestore.batch.inputs import Item
 from irestore.batch.plan import EXISTS
 from irestore.batch.pool import Pool, batches
+from irestore.batch.progress import attend
 from irestore.batch.report import Outcome, Report, Status
 from irestore.devices import exact_convolutions
 from irestore.errors import WriteError
 from irestore.images import Picture, reduced
 
-POLL_SECONDS = 0.01
 UNFORESEEN = 3  # pictures that fail in a row, each by an error that nobody foresaw, end the run
 
 
@@ -52,44 +52,36 @@ def run(items: Sequence[Item], pool: Pool, report: Report, options: RunOptions) 
     Raises WriteError when a disk is full, and KeyboardInterrupt as it came; both after what was computed is written.
     """
     with exact_convolutions(pool.device):  # around all devices: it is one switch, which each would turn for the others
-        _Run(iter(batches(items, pool)), pool, report, options).run()
+        units = batches(items, pool)
+        _Run(iter(units), min(pool.workers, len(units)), pool, report, options).run()
 
 
 @dataclass
 class _Run:
     units: Iterator[list[Item]]
+    workers: int
     pool: Pool
     report: Report
     options: RunOptions
     stop: threading.Event = field(default_factory=threading.Event)  # nothing more is begun
     cause: BaseException | None = None  # of the stop, where it is to be raised
-    unforeseen: int = 0  # failures in a row
 
     def __post_init__(self) -> None:
         self.lock, self.taking = threading.Lock(), threading.Lock()
-        self.large = threading.Semaphore(self.pool.large_pictures)
         self.writing: set[Path | None] = set()
 
     def run(self) -> None:
         """Start the workers and wait for them."""
-        many = self.pool.workers
-        workers = [threading.Thread(target=self._work, name="worker", daemon=True) for _ in range(many)]
-        for worker in workers:
-            worker.start()
-        while True:
-            try:
-                while any(worker.is_alive() for worker in workers):  # a `join` cut short by Ctrl-C takes it for dead
-                    time.sleep(POLL_SECONDS)
-                    self.report.tick()
-                break
-            except KeyboardInterrupt as interrupt:
-                if isinstance(self.cause, KeyboardInterrupt):  # the second one
-                    for target in list(self.writing):
-                        files.discard_unfinished(target)
-                    raise
-                self._stop(interrupt)
+        attend(self._work, self.workers, self.report.tick, self._interrupted)
         if self.cause is not None:
             raise self.cause
+
+    def _interrupted(self, interrupt: BaseException) -> None:
+        if isinstance(self.cause, KeyboardInterrupt):  # the second one
+            for target in list(self.writing):
+                files.discard_unfinished(target)
+            raise interrupt
+        self._stop(interrupt)
 
     def _stop(self, cause: BaseException | None) -> None:
         with self.lock:
@@ -105,7 +97,7 @@ class _Run:
                     self._make(unit)
                 finally:
                     if unit[0].side_by_side == 1:
-                        self.large.release()
+                        self.pool.large.release()
         except BaseException as error:
             self._stop(error)
 
@@ -118,7 +110,7 @@ class _Run:
             size, steps = items[0].chain.source, items[0].chain.steps
             many = self.pool.side_by_side(*size, steps) if self.options.side_by_side else 1
             if many == 1:
-                self.large.acquire()
+                self.pool.large.acquire()
         return [Work(item, many) for item in items]
 
     def _make(self, unit: list[Work]) -> None:
@@ -198,7 +190,6 @@ class _Run:
         except Exception as error:
             self._fail(work, error)
         else:
-            self.unforeseen = 0
             work.seconds += time.monotonic() - began
             self._conclude(work, "done")
         finally:
@@ -212,21 +203,19 @@ class _Run:
                 return
             error = WriteError(f"{target}: stopped before its last frame")
         if files.is_there_already(error):
-            self._conclude(work, "skipped", EXISTS)
-            return
+            return self._conclude(work, "skipped", EXISTS)
         if self.options.fail_fast:
             with self.lock:
                 if self.stop.is_set():
                     return  # only the first is told
                 self.stop.set()
-        self.unforeseen = 0 if files.is_foreseen(error) else self.unforeseen + 1
-        self._conclude(work, "failed", files.reason_of(error, work.item))
-        if self.unforeseen >= UNFORESEEN:
+        self._conclude(work, "failed", files.reason_of(error, work.item), foreseen=files.is_foreseen(error))
+        if self.report.unforeseen >= UNFORESEEN:
             self._stop(error)
         elif target is not None and isinstance(error, (WriteError, OSError)) and files.is_full_disk(error):
             self._stop(WriteError(f"{target}: the disk is full; free some space and run again"))
 
-    def _conclude(self, work: Work, status: Status, reason: str = "") -> None:
+    def _conclude(self, work: Work, status: Status, reason: str = "", *, foreseen: bool = True) -> None:
         """Report what became of an item, with every note on it once."""
         item, done = work.item, status == "done"
         for note in dict.fromkeys(work.notes):
@@ -241,6 +230,7 @@ class _Run:
             model=item.model or None,
             seconds=round(max(0.0, work.seconds), 3) if done else None,
             peak_bytes=self.pool.peak_bytes() if done else None,
+            foreseen=foreseen,
         )
         self.report.add(outcome, item.pixels)
         self.report.concluded(item.work - work.shown)

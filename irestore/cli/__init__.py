@@ -16,7 +16,7 @@ import click
 
 from irestore import __version__
 from irestore.cli.signals import Interrupted, stop_signals
-from irestore.errors import IrestoreError, UsageError, one_line
+from irestore.errors import IrestoreError, UsageError, one_line, say
 from irestore.tasks import TASKS
 
 # Every command that is no task: what it does; irestore.cli has a module of its name, and that a function of its name.
@@ -24,6 +24,7 @@ OTHERS = {
     "models": "List, download, verify and remove models.",
     "compare": "Show pictures under a slider, on a page of one file, or on a contact sheet.",
     "eval": "Measure a model: PSNR and SSIM on a folder of clean pictures.",
+    "inspect": "Look into a network: magnitude and entropy of its features, block by block.",
     "doctor": "Check this machine: versions, devices, memory, Hub, exactness.",
     "completion": "Print the completion script of a shell.",
 }
@@ -61,11 +62,9 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As Click's; `help` is --help, and a picture is told where it goes."""
+        """As Click's; `help sr` is `sr --help`, and a picture is told where it goes."""
         if args[0] == "help":
-            command = self.get_command(ctx, args[1]) if args[1:] else None
-            click.echo(command.get_help(click.Context(command, ctx, args[1])) if command else ctx.get_help())
-            ctx.exit()
+            args = [*args[1:], "--help"]
         if args[0] not in COMMANDS and not args[0].startswith("-"):
             raise click.UsageError(_no_command(args[0]), ctx)
         return super().resolve_command(ctx, args)
@@ -145,5 +144,5 @@ def _run(arguments: Sequence[str]) -> int:
         told, code = f"a library cannot be loaded ({error}); free some memory, or install irestore again", 1
     except OSError as error:  # without a name it is standard output: other files are opened, read and written by name
         told, code = error if error.filename else f"standard output: cannot be written: {error.strerror}", 1
-    print(f"irestore: {one_line(told)}", file=sys.stderr)
+    say(told)
     return code

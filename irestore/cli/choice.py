@@ -1,13 +1,12 @@
 """Which model restores: what the options name, or the default for the task and the device."""
 
 import os
-import sys
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from irestore import weights
 from irestore.cli.options import DEFAULT_SCALE, Computing, Model
-from irestore.errors import UsageError, file_size, one_line
+from irestore.errors import UsageError, file_size, say
 from irestore.tasks import TASKS
 from irestore.weights import hub
 
@@ -35,13 +34,23 @@ def candidates(model: Model, computing: Computing, task: str, scale: str | None)
     return weights.bundled_first(found) if needs_choice and computing.on_cpu() else found
 
 
+def check_fits(entry: weights.Entry, task: str, scale: str | None) -> weights.Entry:
+    """The entry itself. Raises UsageError where the file of `--weights` does something else than was asked."""
+    if entry.task not in ("", task):
+        raise UsageError(f"{entry.name}: is made for {entry.task}; use: irestore {entry.task}")
+    asked = {int(scale)} if scale else {2, 3, 4} if TASKS[task].enlarges else {1}
+    if entry.scale not in asked:
+        raise UsageError(f"{entry.name}: enlarges {entry.scale} times, {task} needs {' or '.join(map(str, asked))}")
+    return entry
+
+
 def explain(wanted: Sequence[weights.Entry], *, quiet: bool) -> None:
     """Say which model a CPU takes, where that is not the best."""
     first = wanted[0]
     best = next((entry for entry in wanted if not entry.bundled), first)
     if not quiet and best is not first and first.bundled and best.cpu_seconds and first.cpu_seconds:
         times = f"about {best.cpu_seconds / first.cpu_seconds:.0f} times as long"
-        _say(f"{first.name} is used on a CPU, where {best.name} takes {times}; -m best takes that one")
+        say(f"{first.name} is used on a CPU, where {best.name} takes {times}; -m best takes that one")
 
 
 def obtain(model: Model, wanted: Sequence[weights.Entry], *, quiet: bool = False) -> weights.Found:
@@ -53,19 +62,13 @@ def obtain(model: Model, wanted: Sequence[weights.Entry], *, quiet: bool = False
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     elif weights.will_download(first, offline=model.offline, model_dir=model.model_dir):
         place = f"{urlsplit(hub.endpoint()).netloc} ({first.repo})"
-        _say(
-            f"{first.name} is not on this machine: downloading {size_of(first)} from {place}, once; -m fast needs none"
-        )
+        say(f"{first.name} is not on this machine: downloading {size_of(first)} from {place}, once; -m fast needs none")
     found = weights.obtain(wanted, offline=model.offline, model_dir=model.model_dir)
     if found.warning is not None:
-        _say(f"warning: {found.warning}; to insist: -m {first.name}")
+        say(f"warning: {found.warning}; to insist: -m {first.name}")
     return found
 
 
 def size_of(entry: weights.Entry) -> str:
     """`67 MB`, `~67 MB` where it is an estimate, `?` where nothing is known."""
     return f"{'' if entry.size_bytes else '~'}{file_size(entry.about_bytes)}" if entry.about_bytes else "?"
-
-
-def _say(text: str) -> None:
-    print(f"irestore: {one_line(text)}", file=sys.stderr)

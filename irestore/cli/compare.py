@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from irestore import images
-from irestore.errors import UsageError, file_size, one_line
+from irestore.errors import UsageError, file_size, say
 
 HOW = """Compare pictures of one view: before and after, or several results.
 
@@ -53,4 +53,4 @@ def compare(
     if output is not None:
         save_page(output, "compare", [(", ".join(each.name for each in shown), shown)], overwrite=overwrite)
     for target in targets:
-        click.echo(f"irestore: {one_line(target)}: {file_size(target.stat().st_size)}", err=True)
+        say(f"{target}: {file_size(target.stat().st_size)}")

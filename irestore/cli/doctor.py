@@ -13,8 +13,8 @@ import irestore
 from irestore import weights
 from irestore.cli.options import Computing
 from irestore.cli.values import device as device_name
-from irestore.errors import IrestoreError, one_line
-from irestore.tasks import TASKS
+from irestore.errors import IrestoreError, duration, one_line
+from irestore.tasks import task_name
 from irestore.weights import hub
 
 PACKAGES = "torch numpy pillow click tqdm huggingface-hub safetensors pillow-heif pillow-jxl-plugin"
@@ -107,13 +107,11 @@ def choices(device: str, model_dir: str | None, measured: Mapping[str, float]) -
             for name, names in roles.items()
             for entry in [weights.find(name, known)]
         ]
-        yield (f"{task} x{scale}" if TASKS[task].enlarges else task), ", ".join(told)
+        yield task_name(task, scale), ", ".join(told)
 
 
 def _speed(entry: weights.Entry, measured: Mapping[str, float]) -> str:
     """The time for a megapixel: measured, or by the ratio of the manifest's to one that was."""
-    from irestore.batch.report import duration
-
     if entry.name in measured:
         return f", {duration(measured[entry.name])} a megapixel"
     others = [seconds / e.cpu_seconds for e in weights.entries() if e.cpu_seconds and (seconds := measured.get(e.name))]
@@ -144,7 +142,8 @@ def self_check(device: str) -> tuple[float, str]:
     """The largest difference between a run in the smallest tiles and one without; the model's name and the device."""
     import torch
 
-    from irestore.runner import Settings, restore
+    from irestore.planning import Settings
+    from irestore.runner import restore
 
     chosen = Computing(device=device).begin()[0]
     entry = next(entry for entry in weights.entries() if entry.bundled)

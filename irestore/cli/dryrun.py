@@ -1,7 +1,6 @@
 """`--dry-run`: the plan in words, with sizes, the memory and the time that it is expected to take."""
 
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 
@@ -10,9 +9,9 @@ from irestore.batch.chain import Step, stages
 from irestore.batch.checks import least_bytes
 from irestore.batch.inputs import Item
 from irestore.batch.plan import Plan
-from irestore.batch.report import Outcome, duration
+from irestore.batch.report import Outcome
 from irestore.cli.options import Options
-from irestore.errors import file_size, one_line
+from irestore.errors import duration, file_size, one_line, say
 
 
 def show(plan: Plan, entries: Mapping[Step, weights.Entry], options: Options) -> None:
@@ -47,7 +46,7 @@ def show(plan: Plan, entries: Mapping[Step, weights.Entry], options: Options) ->
         told += f", about {duration(total_seconds)} and {largest / 2**20:.0f} MiB beyond the loaded network"
     if plan.items:
         told += f", at least {file_size(sum(map(least_bytes, plan.items)))} of results"
-    print(f"irestore: {one_line(told)}", file=sys.stderr)
+    say(told)
 
 
 def forecaster(
@@ -57,7 +56,8 @@ def forecaster(
     import torch
 
     from irestore import models
-    from irestore.runner import cost, restore
+    from irestore.planning import cost
+    from irestore.runner import restore
 
     device, settings = options.computing.begin()[0], options.computing.settings()
     measured = {}

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from irestore.cli.choice import candidates, obtain
+from irestore import weights
+from irestore.batch.chain import Step
+from irestore.cli.choice import candidates, check_fits, obtain
 from irestore.cli.options import DEFAULT_SCALE, Computing, Model, build, declared, option
-from irestore.errors import UsageError, one_line
+from irestore.errors import UsageError, one_line, say
 from irestore.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -68,10 +70,8 @@ def _evaluate(**values: Any) -> None:
         raise UsageError(f"--scale is for sr; {chosen.task} keeps the size")
     wanted = candidates(model, computing, chosen.task, chosen.scale)
 
-    from irestore import evaluate, weights
-    from irestore.batch.chain import Step
+    from irestore import evaluate
     from irestore.batch.restorer import Restorer
-    from irestore.cli.job import check_fits
 
     trial = evaluate.Trial(task=chosen.task, sigma=chosen.sigma, quality=chosen.quality, grey=chosen.grey)
     couples = evaluate.couples(trial, chosen.hr, chosen.lr)[: chosen.limit]  # before anything is downloaded
@@ -80,7 +80,7 @@ def _evaluate(**values: Any) -> None:
     network = weights.read(entry, path, computing.begin()[0])
     restorer = Restorer({Step(trial.task, trial.scale): network}, computing.settings())
     rows = evaluate.measure_all(trial, couples, restorer)
-    print(f"irestore: {one_line(entry.name)}: PSNR in dB and SSIM, on {trial.compares}", file=sys.stderr)
+    say(f"{entry.name}: PSNR in dB and SSIM, on {trial.compares}")
     if chosen.json:
         *pictures, mean = (
             {"name": row.name, "baseline": _figures(row.baseline), "restored": _figures(row.restored)} for row in rows

@@ -3,21 +3,22 @@
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import irestore
-from irestore import images, weights
+from irestore import __version__, images, weights
 from irestore.batch.chain import Size, Step
 from irestore.batch.inputs import STDIN, find, read_list
-from irestore.batch.naming import STDOUT, name_safe
+from irestore.batch.naming import STDOUT, name_safe, names_picture
 from irestore.batch.plan import Plan, Request, plan
+from irestore.batch.remote import stand_ins
 from irestore.batch.report import Report
-from irestore.cli.choice import candidates, explain, obtain
+from irestore.cli.choice import candidates, check_fits, explain, obtain
 from irestore.cli.dryrun import show
 from irestore.cli.options import DEFAULT_SCALE, Model, Options
 from irestore.cli.tell import circumstances, hint, report_plan
-from irestore.errors import IrestoreError, UsageError
+from irestore.errors import IrestoreError, UsageError, say
 from irestore.tasks import TASKS
 from irestore.weights.paths import sha256
 
@@ -32,14 +33,13 @@ class Job:
     paths: Mapping[Step, Path]  # of their weights; none where nothing is to be computed
 
 
-def restore_files(options: Options, *, summary: bool = True) -> int:
-    """Carry out a task and return the exit code. Raises IrestoreError for what concerns the run as a whole.
-
-    `summary`: whether to tell at the end how it went; what failed is always told.
-    """
-    job = prepare(options)
-    if not options.files.dry_run:
-        return _run(options, job, summary)
+def restore_files(options: Options) -> int:
+    """Carry out a task and return the exit code. Raises IrestoreError for what concerns the run as a whole."""
+    with ExitStack() as stack:
+        options = _connected(options, stack)
+        job = prepare(options, stack)
+        if not options.files.dry_run:
+            return run_job(options, job)
     show(job.plan, job.entries, options)
     records = sys.stdout if options.messages.json else None
     report = Report(verbosity=options.messages.verbosity, records=records, progress=False)
@@ -47,26 +47,27 @@ def restore_files(options: Options, *, summary: bool = True) -> int:
     return report.totals.exit_code
 
 
-def prepare(options: Options) -> Job:
+def prepare(options: Options, stack: ExitStack) -> Job:
     """The plan, and verified weights if there is anything to compute. Imports torch only to find the device.
 
-    Raises UsageError for what cannot be meant, ModelError for a model that cannot be had.
+    Raises UsageError for what cannot be meant, ModelError for a model that cannot be had. `stack`: what URLs need.
     """
-    files, model = options.files, options.model
+    files, model, is_listed = options.files, options.model, options.files.files_from is not None
     _check_alone()
     _check_streams(options)
-    if not files.inputs and files.files_from is None:
+    if not files.inputs and not is_listed:
         raise UsageError(f"no pictures to restore; name files or folders, as in: irestore {options.task} photos/*.png")
+    _tell_of_folder(options)
     listed = read_list(files.files_from) if files.files_from is not None else []
     wanted = _candidates(options)
     *_, last = wanted
-    inputs, is_listed = [*files.inputs, *listed], files.files_from is not None
+    inputs, output = stand_ins([*files.inputs, *listed], files.output, stack, recursive=files.recursive)
     found = list(find(inputs, recursive=files.recursive, listed=is_listed, shard=files.shard))
     request = Request(
         tasks=tuple(dict.fromkeys(step.task for step in wanted)),
         models={step: entries[0].name for step, entries in wanted.items()},
         size=options.size or Size(factor=last.scale if _is_named(model) else DEFAULT_SCALE),
-        output=files.output,
+        output=output,
         template=files.name,
         overwrite=files.overwrite,
         redo=files.redo,
@@ -111,7 +112,8 @@ def _candidates(options: Options) -> dict[Step, tuple[weights.Entry, ...]]:
             found = candidates(model, computing, options.task, str(scale))
             own = tuple(entry for entry in found if entry.sources != "lossy") or found
             wanted[Step(options.task, scale)] = own
-            lossy = tuple(entry for entry in found if entry not in own)
+            every = weights.candidates(options.task, scale, None, model.manifest)  # for `-m fast` too
+            lossy = tuple(entry for entry in every if entry.sources == "lossy" and entry not in own)
             if lossy and own[0].bundled:
                 wanted[Step(options.task, scale, lossy=True)] = (*lossy, *own)
         return wanted
@@ -126,18 +128,23 @@ def _is_named(model: Model) -> bool:
     return (model.weights or model.model) not in (None, *weights.CHOICES)
 
 
-def check_fits(entry: weights.Entry, task: str, scale: str | None) -> weights.Entry:
-    """The entry itself. Raises UsageError where the file of `--weights` does something else than was asked."""
-    if entry.task not in ("", task):
-        raise UsageError(f"{entry.name}: is made for {entry.task}; use: irestore {entry.task}")
-    asked = {int(scale)} if scale else {2, 3, 4} if TASKS[task].enlarges else {1}
-    if entry.scale not in asked:
-        raise UsageError(f"{entry.name}: enlarges {entry.scale} times, {task} needs {' or '.join(map(str, asked))}")
-    return entry
+def _connected(options: Options, stack: ExitStack) -> Options:
+    """The options, with the workers of `--ray` and where they compute, by which the default model is chosen."""
+    if options.files.ray is None or options.files.dry_run:
+        return options
+    from irestore.batch.cluster import connected
+
+    computing = options.computing
+    workers = stack.enter_context(connected(options.files.ray, computing.device, computing.threads))
+    computing = replace(computing, device=workers.device, threads=workers.threads)
+    return replace(options, computing=computing, workers=workers)
 
 
-def _run(options: Options, job: Job, summary: bool) -> int:
-    """Report what the plan settled, restore the rest, and tell how it went."""
+def run_job(options: Options, job: Job, *, summary: bool = True) -> int:
+    """Report what the plan settled, restore the rest, and return the exit code. Raises as `restore_files`.
+
+    `summary`: whether to tell at the end how it went; what failed is always told.
+    """
     messages = options.messages
     report = Report(
         total_pixels=job.plan.work,
@@ -173,32 +180,37 @@ def _restore(options: Options, job: Job, report: Report) -> None:
     from irestore.batch.restorer import Restorer
     from irestore.batch.run import RunOptions, run
 
-    devices, settings = options.computing.begin(), options.computing.settings()
+    computing = options.computing if options.workers is None else replace(options.computing, device="cpu")
+    devices, settings = computing.begin(), computing.settings()
+    where = str(options.workers or ", ".join(map(str, devices)))
     alpha, strength = options.pictures.alpha, options.strength
     restorers = []
     for device in devices:
         networks = {step: weights.read(entry, job.paths[step], device) for step, entry in job.entries.items()}
         restorers.append(Restorer(networks, settings, alpha=alpha, strength=strength))
     if options.messages.verbose:
-        for line in circumstances(job.plan, networks, ", ".join(map(str, devices)), options):
+        for line in circumstances(job.plan, networks, where, options):
             report.say(f"irestore: {line}")
-    used = {
-        step: (name_safe(entry.name), entry.sha256 or sha256(job.paths[step])) for step, entry in job.entries.items()
-    }
+    used, tasks = {}, job.tasks  # for a cluster, to which the whole job would be too much to send
+    for step, entry in job.entries.items():
+        used[step] = name_safe(entry.name), entry.sha256 or sha256(job.paths[step])
     run_options = RunOptions(
         load=options.pictures.load(),
         save=replace(options.pictures.save(), overwrite=options.files.overwrite),
-        provenance=lambda item: images.provenance(
-            irestore.__version__, (used[step] for step in item.chain.steps), job.tasks
-        ),
+        provenance=lambda item: images.provenance(__version__, (used[step] for step in item.chain.steps), tasks),
         keep_alpha=options.pictures.alpha != "drop",
         fail_fast=options.files.fail_fast,
         # Not by what is left to do, nor by how small a shard is: run again, or in shards, it gives the same bytes.
         side_by_side=options.files.shard.count > 1
         or sum(item.frames for item in job.plan.items) + len(job.plan.settled) > 1,
     )
-    report.started(lambda seconds: hint(seconds, job.entries, str(devices[0]), options))
-    run(job.plan.items, Pool(restorers), report, run_options)
+    report.started(lambda seconds: hint(seconds, job.entries, where, options))
+    if options.workers is None:
+        if not run_options.side_by_side:  # one picture in all
+            restorers[0].share(restorers[1:])
+        run(job.plan.items, Pool(restorers if run_options.side_by_side else restorers[:1]), report, run_options)
+    else:
+        options.workers.run(job.plan.items, restorers[0], report, run_options)
 
 
 def _check_alone() -> None:
@@ -211,6 +223,14 @@ def _check_alone() -> None:
         )
 
 
+def _tell_of_folder(options: Options) -> None:
+    """Say that -o is a new folder, where its name looks like that of a file."""
+    output = options.files.output or ""
+    suffix = os.path.splitext(output)[1]  # noqa: PTH122 Path drops a final slash, which says that it is a folder
+    if suffix and not (names_picture(output) or os.path.isdir(output) or options.messages.quiet):  # noqa: PTH112 as in plan
+        say(f"-o {output}: is a folder, since {suffix} is no picture's suffix; for a file use .png, .jpg, ...")
+
+
 def _check_streams(options: Options) -> None:
     """Check that standard input and output each have one use. Raises UsageError."""
     files = options.files
@@ -218,6 +238,8 @@ def _check_streams(options: Options) -> None:
         raise UsageError("-: a picture from standard input needs -o: a file, or - for standard output")
     if files.output == STDOUT and options.messages.json:
         raise UsageError("-o - and --json both need standard output; choose one")
+    if files.output == STDOUT and files.ray is not None:
+        raise UsageError("-o -: --ray writes files; leave one of the two out")
     if files.output == STDOUT and sys.stdout.isatty() and not files.dry_run:
         raise UsageError("-o -: standard output is a terminal; redirect it into a file or a pipe")
     if files.shard.count > 1 and (files.output == STDOUT or STDIN in files.inputs):

@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 from irestore import weights
 from irestore.cli.choice import size_of
 from irestore.errors import IncompleteError, IrestoreError, UsageError, WeightsError, file_size, one_line
+from irestore.tasks import TASKS, task_name
 
 
 def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -60,7 +61,7 @@ def list_(as_json: bool, verbose: bool, manifest: tuple[Path, ...], model_dir: P
     more = ["LICENCE", "FROM"] if verbose else []
     rows = [["NAME", "TASK", "SIZE", "STATE", "FOR", "MEASURED", *more]]
     for entry in known:
-        task = f"{entry.task} x{entry.scale}" if weights.TASKS[entry.task].enlarges else entry.task
+        task = task_name(entry.task, entry.scale)
         row = [entry.name, task, size_of(entry), weights.state(entry, model_dir), entry.description, entry.quality]
         rows.append([*row, *([entry.licence, entry.origin] if verbose else [])])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -150,7 +151,7 @@ def info(name: str, as_json: bool, manifest: tuple[Path, ...], model_dir: Path |
 @click.option("--name", help="What the model is called from now on.  [default: the name of FILE]")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Only write this file, and give it no name.")
 @click.option("--config", "items", multiple=True, metavar="KEY=VALUE|FILE", help="What the file itself does not tell.")
-@click.option("--task", type=click.Choice(list(weights.TASKS)), help="Default: sr, where the picture grows.")
+@click.option("--task", type=click.Choice(list(TASKS)), help="Default: sr, where the picture grows.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 @click.pass_context
 def import_(ctx: click.Context, /, source: Path, output: Path | None, name: str | None, items: tuple[str, ...],
@@ -172,8 +173,11 @@ def import_(ctx: click.Context, /, source: Path, output: Path | None, name: str 
             entry = weights.convert(source, output, config=config, task=task)
     except IncompleteError as error:
         command = shlex.join(["irestore", *(ctx.obj or ()), *error.options])
-        raise UsageError(f"{error}. With published values: {command}") from error
-    click.echo(f"{entry.architecture}, {entry.task} x{entry.scale}: {json.dumps(dict(entry.config))}", err=True)
+        raise UsageError(f"{error}: {command}") from error
+    if entry.description:
+        click.echo(one_line(f"{source}: {entry.description}; --config says otherwise"), err=True)
+    does, full = task_name(entry.task, entry.scale), json.dumps(dict(entry.config))
+    click.echo(f"{entry.architecture}, {does}: {full}", err=True)
     click.echo(one_line(output or weights.locate(entry)))
     click.echo(f"next: irestore {entry.task} -m {shlex.quote(str(output or entry.name))} photo.png", err=True)
 

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 import click
 from click.shell_completion import CompletionItem
 
+from irestore.batch.chain import Size
+from irestore.batch.shards import Shard
 from irestore.cli.values import Text, byte_size, device, shard, tile
 from irestore.images import FORMATS, MAX_PIXELS, LoadOptions, SaveOptions, check_target
 
 if TYPE_CHECKING:
     import torch
 
-    from irestore.batch.chain import Size
-    from irestore.batch.shards import Shard
-    from irestore.runner import Settings
+    from irestore.batch.cluster import Workers
+    from irestore.planning import Settings
 
 Section = TypeVar("Section")
 DEFAULT_SCALE = 4
@@ -76,16 +77,18 @@ class Files:
     include_restored: bool = flag(help="Also take pictures that irestore made with the same task.")
     dry_run: bool = flag("-n", help="Only print what would be done, with sizes, memory and time.")
     fail_fast: bool = flag(help="Stop at the first picture that fails.")
-    shard: "Shard" = option(type=shard, default="1/1", metavar="I/N",  # noqa: RUF009
+    shard: Shard = option(type=shard, default="1/1", metavar="I/N",  # noqa: RUF009
         help="Only part I of N, by the paths of pictures, for many machines at once; or slurm, k8s, aws, auto.")
+    ray: str | None = option(metavar="ADDRESS|local",
+        help="Compute on the machines of a Ray cluster, by HOST:PORT of its head, or on this one as a cluster.")
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The models for the task whose names begin so, and best and fast."""
+    """The models whose names begin so, for the task where the command is one, and best and fast."""
     from irestore import weights
 
     task = ctx.params.get("task") or ctx.info_name  # `eval` takes the task as an argument
-    known = [entry for entry in weights.entries(ctx.params.get("manifest") or ()) if entry.task == task]
+    known = [entry for entry in weights.entries(ctx.params.get("manifest") or ()) if task in (entry.task, "inspect")]
     names = dict.fromkeys(weights.CHOICES, "whichever it is for the task") | {e.name: e.description for e in known}
     return [CompletionItem(name, help=told) for name, told in names.items() if name.startswith(incomplete)]
 
@@ -125,7 +128,7 @@ class Computing:
 
     def settings(self) -> "Settings":
         """What the runner has to know."""
-        from irestore.runner import Settings
+        from irestore.planning import Settings
 
         return Settings(self.tile, self.precision, self.max_memory, self.ensemble)
 
@@ -215,10 +218,11 @@ class Options:
 
     task: str
     first: tuple[str, ...]  # tasks, or models for them, that come before
-    size: "Size | None"  # None: as the model has it
+    size: Size | None  # None: as the model has it
     strength: float
     files: Files
     model: Model
     computing: Computing
     pictures: Pictures
     messages: Messages
+    workers: "Workers | None" = None  # of the cluster, once it is connected

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from irestore import images, weights
 from irestore.batch.chain import Step, stages
 from irestore.batch.plan import EXISTS, MADE_BEFORE, Plan
-from irestore.batch.report import Report, duration
+from irestore.batch.report import Report
 from irestore.cli.options import Options
+from irestore.errors import duration
 from irestore.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -26,14 +27,9 @@ def report_plan(
         report.add(outcome)
     reasons = [outcome.reason for outcome in planned.settled]
     if made := reasons.count(MADE_BEFORE):
-        report.note(f"{made} skipped, which irestore made itself; --include-restored takes them too")
+        report.note(f"{made} skipped: made by irestore itself; --include-restored takes such pictures too")
     if kept := sum(reason.startswith(EXISTS) for reason in reasons):
-        told = (
-            "result exists already; --overwrite makes it"
-            if kept == 1
-            else "results exist already; --overwrite makes them"
-        )
-        report.note(f"{kept} skipped, whose {told} again")
+        report.note(f"{kept} skipped: the result exists already; --overwrite makes it again")
     for reason, count in Counter(reasons).items():
         if reason.startswith(f"{EXISTS}, "):
             report.note(
@@ -52,10 +48,10 @@ def report_plan(
         report.note(f"{jpegs} compressed with loss, which {names} is not made for; {remedy}")
     several = [item.chain for item in planned.items if sum(step.scale > 1 for step in item.chain.steps) > 1]
     if several:
-        report.note(f"{len(several)} larger than one network makes it, so by several: {several[0]}")
+        report.note(f"{len(several)} by several networks, since one does not make it that large: {several[0]}")
     large = sum(item.chain.restored == item.chain.source for item in planned.items)
     if large and TASKS[options.task].enlarges:
-        report.note(f"{large} already that large or larger: not enlarged, only brought to that size")
+        report.note(f"{large} not enlarged, since that large or larger already: only brought to that size")
     if not planned.items and not planned.settled:
         of_shard = f" of shard {files.shard}" if files.shard.count > 1 else ""
         report.note(f"no pictures{of_shard} found in {', '.join(files.inputs) or files.files_from}")
@@ -65,7 +61,7 @@ def circumstances(plan: Plan, networks: "Mapping[Step, Network]", devices: str, 
     """For each network a line: the model, devices, precision and tile, and why. Imports torch."""
     import torch
 
-    from irestore.runner import cost
+    from irestore.planning import cost
 
     computing, settings = options.computing, options.computing.settings()
     largest = max(plan.items, key=lambda item: item.info.pixels).chain

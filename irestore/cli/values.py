@@ -2,15 +2,12 @@
 
 import os
 import re
-from typing import TYPE_CHECKING
 
 import click
 
 from irestore.batch.chain import MOST
+from irestore.batch.shards import Shard
 from irestore.tasks import TASKS
-
-if TYPE_CHECKING:
-    from irestore.batch.shards import Shard
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
@@ -101,10 +98,8 @@ def device(text: str) -> str:
     return text
 
 
-def shard(text: str) -> "Shard":
+def shard(text: str) -> Shard:
     """`3/100`, or the name of a scheduler that has said so in the environment."""
-    from irestore.batch.shards import Shard
-
     match = re.fullmatch("([0-9]{1,9})/([0-9]{1,9})", text)
     if match is None and text not in (*SCHEDULERS, "auto"):
         raise click.BadParameter(f"{text!r} is not a shard; write 3/100, slurm, k8s, aws or auto")

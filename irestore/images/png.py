@@ -149,8 +149,7 @@ def _strip(samples: Samples, rows: int, top: int) -> tuple[bytes, int, int]:
     filtered[:, 1:] = own
     filtered[1 - min(top, 1) :, 1:] -= seen[:-1]
     pack = zlib.compressobj(PNG_LEVEL, wbits=-zlib.MAX_WBITS if top else zlib.MAX_WBITS)  # the first has the header
-    content = filtered.tobytes()
-    return pack.compress(content) + pack.flush(zlib.Z_SYNC_FLUSH), zlib.adler32(content), len(content)
+    return pack.compress(filtered.data) + pack.flush(zlib.Z_SYNC_FLUSH), zlib.adler32(filtered.data), filtered.size
 
 
 def _chunk(stream: BinaryIO, name: bytes, content: bytes) -> None:

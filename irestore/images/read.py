@@ -33,7 +33,7 @@ def probe(source: Source, options: LoadOptions = LOAD) -> Info:
     name, limit = _name(source), options.max_pixels
     with (
         pillow_errors(name, limit, []),
-        _opened(source, limit) as stream,
+        _opened(source, limit, whole=False) as stream,
         contextlib.closing(_file(_Timed(stream), name, [])) as file,
     ):
         return file.info
@@ -109,10 +109,11 @@ def _name(source: Source) -> str:
 
 
 @contextlib.contextmanager
-def _opened(source: Source, max_pixels: int) -> Iterator[BinaryIO]:
+def _opened(source: Source, max_pixels: int, *, whole: bool = True) -> Iterator[BinaryIO]:
     """A seekable stream on `source`; raises ReadError for what cannot be opened.
 
-    A stream or a pipe is read to its end, at most as much as a picture of `max_pixels` may have.
+    A stream or a pipe is read to its end, at most as much as a picture of `max_pixels` may have; but a stream that can
+    seek only with `whole`.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -124,7 +125,7 @@ def _opened(source: Source, max_pixels: int) -> Iterator[BinaryIO]:
                 elif status.st_size == 0:
                     raise ReadError("the file is empty")
             else:
-                stream = _whole(source, max_pixels)
+                stream = _whole(source, max_pixels) if whole or not source.seekable() else source
         except FileNotFoundError as error:
             raise ReadError("no such file") from error
         except IsADirectoryError as error:

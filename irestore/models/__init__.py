@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, get_args, get_type_hints
 
@@ -9,20 +10,29 @@ import torch
 from torch import Tensor
 
 from irestore.errors import WeightsError
+from irestore.models.dat import DAT
 from irestore.models.hat import HAT
 from irestore.models.heart import Heart
 from irestore.models.network import Network
 from irestore.models.unet import UNet
 
 # Name: a Network whose `Config`, a dataclass, is all that its constructor takes.
-ARCHITECTURES: dict[str, Any] = {"heart": Heart, "hat-iln": HAT, "unet": UNet}
+ARCHITECTURES: dict[str, Any] = {"heart": Heart, "hat-iln": HAT, "dat-iln": DAT, "unet": UNet}
 
 # Upstream's configurations also say how to train, or name the only value that there is.
-WITHOUT_EFFECT: dict[str, object] = {"patch_size": 1, "ape": False, "norm_layer": None}
-TRAINING_ONLY = {"drop_rate", "attn_drop_rate", "drop_path_rate", "use_checkpoint"}
+WITHOUT_EFFECT: dict[str, object] = {"patch_size": 1, "ape": False, "norm_layer": None, "unshuffle_mod": False}
+TRAINING_ONLY = {"drop_rate", "attn_drop_rate", "drop_path_rate", "use_checkpoint", "use_chk"}
 
 # No published network is near these. A config may come from a file that is out to keep us busy.
-MOST: dict[str, float] = {"embed_dim": 2048, "window_size": 64, "rib_n_freqs": 32, "overlap_ratio": 1, "depths": 128}
+MOST: dict[str, float] = {
+    "embed_dim": 2048,
+    "window_size": 64,
+    "rib_n_freqs": 32,
+    "overlap_ratio": 1,
+    "depths": 128,
+    "depth": 128,
+    "split_size": 64,
+}
 MOST_OTHERS = 4096
 MOST_LEVELS = 64  # length of a list
 MOST_PARAMETERS = 500_000_000
@@ -83,7 +93,7 @@ def _excess(key: str, value: object) -> str | None:
         return f"at most {MOST_LEVELS} numbers"
     if not all(abs(number) <= most for number in numbers):  # NaN too
         return f"at most {most:g}"
-    return f"at most {most:g} in all" if key == "depths" and sum(numbers) > most else None
+    return f"at most {most:g} in all" if key in ("depths", "depth") and sum(numbers) > most else None
 
 
 def _numbers(value: object) -> list[float]:
@@ -93,7 +103,7 @@ def _numbers(value: object) -> list[float]:
 def _is_large(values: Mapping[str, Any]) -> bool:
     """Whether building it can take more than a second or two."""
     widest = max(number for value in (0, *values.values()) for number in _numbers(value))
-    blocks = sum(_numbers(values.get("depths", 1)))
+    blocks = sum(_numbers(values.get("depths", values.get("depth", 1))))
     return bool(blocks * widest**2 > 4_000_000 or values.get("window_size", 0) > 32 or values.get("mlp_ratio", 0) > 8)
 
 
@@ -121,7 +131,27 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-DIALECTS = {"official": from_official}
+def from_trainner_dat(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Keys of traiNNer-redux's DAT-iLN as the other networks have them, without what is no weight.
+
+    That is masks and places, which follow from the configuration, and how many batches training has seen.
+    """
+    derived = re.compile(r".*\.(attn_mask_\d|rpe_biases|relative_position_index|num_batches_tracked)")
+    names = {
+        r"^(layers\.\d+)\.blocks\.": r"\1.residual_group.blocks.",
+        r"^before_RG\.": "patch_embed.",
+        r"^conv_first\.1\.": "conv_first.",
+    }
+    renamed = {}
+    for key, value in state.items():
+        if not derived.fullmatch(key):
+            for old, new in names.items():
+                key = re.sub(old, new, key)
+            renamed[key] = value
+    return renamed
+
+
+DIALECTS = {"official": from_official, "trainner-dat": from_trainner_dat}
 
 
 def rename(dialect: str | None, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

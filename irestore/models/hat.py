@@ -7,7 +7,6 @@ traiNNer/archs/hat_iln_arch.py; i-LN: arXiv 2504.06629; HAT: arXiv 2205.04437.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -15,17 +14,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from irestore.field import Field
-from irestore.models.block import EPS, HybridBlock
-from irestore.models.layers import ILN, Mlp, from_windows, overlap_index, self_index, to_windows
-from irestore.models.trunk import Blocks, Group, Trunk, TrunkConfig, body_conv
-from irestore.tiling import Padding
+from irestore.models.block import EPS, HybridBlock, HybridConfig, HybridTrunk
+from irestore.models.layers import (
+    ILN,
+    Linear,
+    Mlp,
+    attend,
+    from_windows,
+    linear,
+    overlap_index,
+    parts,
+    self_index,
+    to_windows,
+)
+from irestore.models.trunk import Blocks, Group, body_conv
+from irestore.tiling import Box, Padding
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K
 RGB_STD = (0.2842, 0.2701, 0.2920)
 
 
 @dataclass(frozen=True)
-class HATConfig(TrunkConfig):
+class HATConfig(HybridConfig):
     """Defaults are those of upstream's HAT-iLN class, but for `upscale`.
 
     `stdnorm` tells the dialects' inputs apart: None takes the image as it is (traiNNer-redux); False subtracts the mean
@@ -65,34 +75,26 @@ class Shared(NamedTuple):
 
     inner: Tensor  # (window^2, window^2): place in the bias table, queries by keys
     outer: Tensor  # (window^2, outer^2): the same for overlapping attention
-    regions: Field  # (B, 1, H, W): in a shifted window only pixels of the same region see each other
-    inside: Field  # (B, 1, H, W): 1 all over the image
 
 
 class WindowAttention(nn.Module):
-    """Multi-head attention inside windows, with a table of position biases and regions that do not see each other."""
+    """Multi-head attention inside windows, with a table of position biases."""
 
     def __init__(self, config: HATConfig, heads: int) -> None:
         super().__init__()
         dim, self.window, self.heads = config.embed_dim, config.window_size, heads
         self.scale = config.qk_scale or (dim // heads) ** -0.5
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * self.window - 1) ** 2, heads))
-        self.qkv = nn.Linear(dim, 3 * dim, bias=config.qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim, bias=config.qkv_bias)
+        self.proj = Linear(dim, dim)
 
-    def forward(self, bias: Tensor, t: Tensor, regions: Tensor | None = None) -> Tensor:
-        """(B, C, h, w) -> the same; bias (1, heads, window^2, window^2); regions (B, 1, h, w)."""
+    def forward(self, t: Tensor, bias: Tensor, regions: Tensor | None) -> Tensor:
+        """(B, C, h, w) -> the same; bias (1, heads, window^2, window^2). Pixels see those of their region (h, w)."""
+        t = t.to(self.qkv.weight.dtype)
         qkv = self.qkv(to_windows(t, self.window))  # (B, N, 3 C), B the windows, N the pixels of one
         q, k, v = qkv.view(*qkv.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each (B, H, N, D)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
-        if regions is not None:
-            ids = to_windows(regions, self.window)  # (B, N, 1)
-            torn = (ids != ids[:, :1]).any(1)[:, 0].nonzero()[:, 0]
-            if len(torn):  # few windows, and only these need a mask of their own
-                apart = (ids[torn] != ids[torn].transpose(1, 2))[:, None].to(bias.dtype)  # (torn windows, 1, N, N)
-                mask = bias - 100.0 * apart
-                again = F.scaled_dot_product_attention(q[torn], k[torn], v[torn], attn_mask=mask, scale=self.scale)
-                mixed = mixed.index_copy(0, torn, again)
+        ids = None if regions is None else to_windows(regions.expand(len(t), 1, -1, -1), self.window)[..., 0]  # (B, N)
+        mixed = attend(q, k, v, bias, self.scale, ids)
         return from_windows(self.proj(mixed.transpose(1, 2).flatten(2)), self.window, t.shape[2], t.shape[3])
 
 
@@ -109,8 +111,14 @@ class HAB(HybridBlock):
     def forward(self, x: Field, shared: Shared) -> Field:
         """The map after this block."""
         bias = self.attn.relative_position_bias_table[shared.inner].permute(2, 0, 1)[None]  # 3-d masks take a slow path
-        others = [shared.regions] if self.padding else []
-        return self.hybrid(x, partial(self.attn, bias), *others, padding=self.padding)
+        bias = bias.to(self.attn.qkv.weight.dtype)
+
+        def attend(t: Tensor, box: Box) -> Tensor:
+            """Beyond an edge the tile shows pixels of the opposite one, which are not to be seen from this side."""
+            out: Tensor = self.attn(t, bias, parts(box, x.height, x.width, t.device) if self.padding else None)
+            return out
+
+        return self.hybrid(x, attend, self.padding)
 
 
 class OCAB(nn.Module):
@@ -124,25 +132,26 @@ class OCAB(nn.Module):
         self.eps, self.heads, self.window, self.outer = config.eps, heads, window, outer
         self.scale = config.qk_scale or (dim // heads) ** -0.5
         self.norm1 = ILN(dim)
-        self.qkv = nn.Linear(dim, 3 * dim, bias=config.qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=config.qkv_bias)
         self.relative_position_bias_table = nn.Parameter(torch.zeros((window + outer - 1) ** 2, heads))
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.norm2 = ILN(dim)
         self.mlp = Mlp(dim, config.mlp_ratio)
 
     def forward(self, x: Field, shared: Shared) -> Field:
         """The map after this block."""
         before = x.moments(self.eps)  # waits for the whole image
-        bias = self.relative_position_bias_table[shared.outer].permute(2, 0, 1)[None]
+        bias = self.relative_position_bias_table[shared.outer].permute(2, 0, 1)[None].to(self.qkv.weight.dtype)
         reach = (self.outer - self.window) // 2
-        x = x.map(
-            lambda t, inside: t + before.std * self.attend(self.norm1(t, before), inside, bias, reach),
-            shared.inside,
-            halo=reach,
-            padding=Padding(0, self.window, "constant"),
-        )
+        size = x.height, x.width
+
+        def fn(t: Tensor, box: Box) -> Tensor:
+            inside = parts(box, *size, t.device) == 4
+            return torch.addcmul(t, self.attend(self.norm1(t, before), inside, bias, reach), before.std)
+
+        x = x.map(fn, halo=reach, padding=Padding(0, self.window, "constant"), placed=True)
         after = x.moments(self.eps)  # waits for the whole image
-        return x.map(lambda t: t + after.std * self.mlp(self.norm2(t, after)), into=x)
+        return x.map(lambda t: torch.addcmul(t, self.mlp(self.norm2(t, after)), after.std), into=x)
 
     def attend(self, t: Tensor, inside: Tensor, bias: Tensor, reach: int) -> Tensor:
         """(B, C, h + 2 reach, w + 2 reach) -> the same, of which the outer `reach` pixels mean nothing.
@@ -153,9 +162,9 @@ class OCAB(nn.Module):
         dim, height, width = t.shape[1:]
         core = t[:, :, reach : height - reach, reach : width - reach]
         weight, offset = self.qkv.weight, self.qkv.bias
-        q = F.linear(to_windows(core, self.window), weight[:dim], None if offset is None else offset[:dim])
-        kv = F.linear(t.permute(0, 2, 3, 1), weight[dim:], None if offset is None else offset[dim:])
-        kv = kv * inside.permute(0, 2, 3, 1)  # (1, h + 2 reach, w + 2 reach, 2 C)
+        q = linear(to_windows(core, self.window), weight[:dim], None if offset is None else offset[:dim])
+        kv = linear(t.permute(0, 2, 3, 1), weight[dim:], None if offset is None else offset[dim:])
+        kv = kv * inside[..., None]  # (B, h + 2 reach, w + 2 reach, 2 C)
         kv = kv.unfold(1, self.outer, self.window).unfold(2, self.outer, self.window)
         kv = kv.permute(0, 1, 2, 4, 5, 3).reshape(len(q), self.outer**2, 2, self.heads, dim // self.heads)
         k, v = kv.permute(2, 0, 3, 1, 4)  # each (B, H, outer^2, D)
@@ -165,7 +174,7 @@ class OCAB(nn.Module):
         return F.pad(out, (reach, reach, reach, reach))
 
 
-class HAT(Trunk):
+class HAT(HybridTrunk):
     """HAT-iLN (see the module's docstring), any of its configurations, in both dialects."""
 
     Config = HATConfig
@@ -181,25 +190,13 @@ class HAT(Trunk):
         window, outer = config.window_size, config.overlap_window
         self.relative_position_index_SA: Tensor
         self.relative_position_index_OCA: Tensor
-        self.register_buffer("relative_position_index_SA", self_index(window))
+        self.register_buffer("relative_position_index_SA", self_index(window, window))
         self.register_buffer("relative_position_index_OCA", overlap_index(window, outer))
 
     @property
-    def map_bytes(self) -> int:
-        """Bytes of all maps alive at the peak, a pixel of the input: regions and inside too."""
-        return super().map_bytes + 2 * 4
-
-    def shared(self, x: Field) -> tuple[Shared]:
-        """What all blocks need to know of the image and of positions."""
-        shape = (x.batch, 1, x.height, x.width)
-        like = self.norm.weight
-        regions = like.new_zeros(shape)
-        lag, lead = self.config.window_size // 2, -(-self.config.window_size // 2)
-        for axis, weight in ((2, 3.0), (3, 1.0)):  # after upstream's roll these stand in windows with other regions
-            regions.narrow(axis, shape[axis] - lead, lead).add_(weight)
-            regions.narrow(axis, 0, lag).add_(2 * weight)
-        inside = x.sibling(like.new_ones(shape))
-        return (Shared(self.relative_position_index_SA, self.relative_position_index_OCA, x.sibling(regions), inside),)
+    def shared(self) -> tuple[Shared]:
+        """What all blocks need to know of positions."""
+        return (Shared(self.relative_position_index_SA, self.relative_position_index_OCA),)
 
     def normalised(self, image: Tensor) -> Tensor:
         """The image without the mean and deviation that the dialect takes for the input's."""

@@ -7,21 +7,20 @@ Behaviour from the-database/traiNNer-redux@a4af1be5 traiNNer/archs/heart_arch.py
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from irestore.field import Field
-from irestore.models.block import HybridBlock
-from irestore.models.layers import from_windows, to_windows
-from irestore.models.trunk import Blocks, Group, Trunk, TrunkConfig, body_conv
+from irestore.models.block import HybridBlock, HybridConfig, HybridTrunk
+from irestore.models.layers import Conv, from_windows, linear, to_windows
+from irestore.models.trunk import Blocks, Group, body_conv
 from irestore.tiling import Padding, round_up
 
 
 @dataclass(frozen=True)
-class HeartConfig(TrunkConfig):
+class HeartConfig(HybridConfig):
     """The published networks have all the defaults, with `upscale` 4 or 2."""
 
     rank: int = 8
@@ -41,16 +40,17 @@ class HeartConfig(TrunkConfig):
 class RIBAttention(nn.Module):
     """Multi-head attention inside windows. The position bias is a product of low rank, so it joins q and k as channels:
 
-    softmax(q k / sqrt(d) + q_pos k_pos / sqrt(rank)) v = softmax([q / sqrt(d), q_pos / sqrt(rank)] [k, k_pos]) v
+    softmax(q k / sqrt(d) + q_pos k_pos / sqrt(rank)) v = softmax([q, q_pos sqrt(d / rank)] [k, k_pos] / sqrt(d)) v
     """
 
     def __init__(self, config: HeartConfig, heads: int, shifted: bool) -> None:
         super().__init__()
         dim, hidden, rank = config.embed_dim, config.rib_hidden_dim, config.rank
         self.window, self.heads, self.rank = config.window_size, heads, rank
+        self.scale = (dim // heads) ** -0.5
         self.padding = Padding(config.window_size // 2, config.window_size, "reflect") if shifted else None
-        self.to_qkv = nn.Conv2d(dim, 3 * dim, 1)
-        self.to_out = nn.Conv2d(dim, dim, 1)
+        self.to_qkv = Conv(dim, 3 * dim, 1)
+        self.to_out = Conv(dim, dim, 1)
         self.to_hidden = nn.Parameter(torch.randn(2 + 4 * config.rib_n_freqs, hidden) * 0.05)
         self.hidden_b = nn.Parameter(torch.zeros(1, hidden))
         self.to_q = nn.Parameter(torch.randn(heads, hidden, rank) * 0.05)
@@ -71,29 +71,29 @@ class RIBAttention(nn.Module):
         hidden = F.relu(self.coords @ self.to_hidden + self.hidden_b)  # (window^2, rib_hidden_dim)
         positions = torch.stack(  # (3, window^2, heads, rank)
             [
-                torch.einsum("nd,hdr->nhr", hidden, self.to_q) * rank**-0.5,
+                torch.einsum("nd,hdr->nhr", hidden, self.to_q) * (d / rank) ** 0.5,
                 torch.einsum("nd,hdr->nhr", hidden, self.to_k),
                 hidden.new_zeros(len(hidden), heads, rank),
             ]
         )
         positions = F.pad(positions, (0, wide - d - rank))
-        gain = hidden.new_tensor([d**-0.5, 1.0, 1.0]).view(3, 1, 1, 1)
-        weight = F.pad(self.to_qkv.weight.view(3, heads, d, dim) * gain, (0, 0, 0, wide - d))  # (3, heads, wide, C)
-        bias = (self.to_qkv.bias.view(3, 1, heads, d) * gain).expand(3, len(hidden), heads, d)  # type: ignore[union-attr]
-        bias = torch.cat([bias, positions], -1).transpose(0, 1)  # (window^2, 3, heads, wide)
+        kept = self.to_qkv.bias.view(3, 1, heads, d).expand(3, len(hidden), heads, d)  # type: ignore[union-attr]
+        bias = torch.cat([kept.to(positions.dtype), positions], -1)  # (3, window^2, heads, wide)
+        weight = F.pad(self.to_qkv.weight.view(3, heads, d, dim), (0, 0, 0, wide - d))  # (3, heads, wide, C)
         out = F.pad(self.to_out.weight.view(dim, heads, d), (0, wide - d))  # (C, heads, wide)
-        return weight.reshape(-1, dim), bias.reshape(len(hidden), -1), out.reshape(dim, -1)
+        bias = bias.transpose(0, 1).reshape(len(hidden), -1).to(weight.dtype)
+        return weight.reshape(-1, dim), bias, out.reshape(dim, -1)
 
     def forward(self, t: Tensor, weights: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w); h and w are multiples of the window. `weights`: see `folded_weights`."""
         weight, bias, out = weights
-        windows = to_windows(t, self.window)  # (B, N, C), B the windows, N the pixels of one
-        qkv = F.linear(windows, weight)
+        windows = to_windows(t.to(weight.dtype), self.window)  # (B, N, C), B the windows, N the pixels of one
+        qkv = linear(windows, weight)
         qkv += bias.to(qkv.dtype)
         q, k, v = qkv.view(*qkv.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each (B, H, N, D)
-        mixed = F.scaled_dot_product_attention(q, k, v, scale=1.0)  # (B, H, N, D)
+        mixed = F.scaled_dot_product_attention(q, k, v, scale=self.scale)  # (B, H, N, D)
         mixed = mixed.transpose(1, 2).flatten(2)  # (B, N, H * D)
-        return from_windows(F.linear(mixed, out, self.to_out.bias), self.window, t.shape[2], t.shape[3])
+        return from_windows(linear(mixed, out, self.to_out.bias), self.window, t.shape[2], t.shape[3])
 
 
 class HeartBlock(HybridBlock):
@@ -105,10 +105,11 @@ class HeartBlock(HybridBlock):
         """The map after this block."""
         if self.attn is None:
             return self.hybrid(x, None)
-        return self.hybrid(x, partial(self.attn, weights=self.attn.folded_weights()), padding=self.attn.padding)
+        attn, weights = self.attn, self.attn.folded_weights()
+        return self.hybrid(x, lambda t, box: attn(t, weights), attn.padding)
 
 
-class Heart(Trunk):
+class Heart(HybridTrunk):
     """HEART (see the module's docstring), any of its configurations."""
 
     Config = HeartConfig

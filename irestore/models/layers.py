@@ -7,6 +7,38 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from irestore.statistics import Moments
+from irestore.tiling import Box
+
+# oneDNN's linear layer adds the bias and does the GELU while it writes; MKL's, which F.linear takes, in further passes.
+ONE_PASS = torch.backends.cpu.get_cpu_capability().startswith("AVX") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def linear(t: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
+    """The linear layer (..., C) -> (..., C') in the type of its weight, whatever that of `t`, then GELU if asked."""
+    t = t.to(weight.dtype)
+    suits = t.dtype == torch.float32 or (t.dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported())
+    if ONE_PASS and suits and t.device.type == "cpu" and not torch.is_grad_enabled():
+        kind, algorithm = ("gelu", "none") if gelu else ("none", "")
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(t, weight, bias, kind, [], algorithm)
+        return out
+    out = F.linear(t, weight, bias)
+    return F.gelu(out) if gelu else out
+
+
+class Linear(nn.Linear):
+    """A linear layer that computes in the type of its weight, whatever that of the tile: see `Network.halved`."""
+
+    def forward(self, t: Tensor, *, gelu: bool = False) -> Tensor:
+        """(..., C) -> (..., C')."""
+        return linear(t, self.weight, self.bias, gelu=gelu)
+
+
+class Conv(nn.Conv2d):
+    """A convolution alike."""
+
+    def forward(self, t: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C', h', w')."""
+        return super().forward(t.to(self.weight.dtype))
 
 
 class Affine(nn.Module):
@@ -30,7 +62,8 @@ class ILN(Affine):
 
     def forward(self, t: Tensor, moments: Moments) -> Tensor:  # type: ignore[override]
         """(B, C, h, w) -> (B, C, h, w)."""
-        return torch.addcmul(self.bias[:, None, None], t - moments.mean, self.weight[:, None, None] / moments.std)
+        gain = self.weight[:, None, None] / moments.std
+        return torch.addcmul(self.bias[:, None, None] - moments.mean * gain, t, gain)
 
 
 class ChannelAttention(nn.Module):
@@ -60,9 +93,9 @@ class CAB(nn.Module):
     def __init__(self, dim: int, compress_ratio: int, squeeze_factor: int) -> None:
         super().__init__()
         self.cab = nn.Sequential(
-            nn.Conv2d(dim, dim // compress_ratio, 3, padding=1),
+            Conv(dim, dim // compress_ratio, 3, padding=1),
             nn.GELU(),
-            nn.Conv2d(dim // compress_ratio, dim, 3, padding=1),
+            Conv(dim // compress_ratio, dim, 3, padding=1),
             ChannelAttention(dim, squeeze_factor),
         )
 
@@ -82,12 +115,12 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, ratio: float) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, int(dim * ratio))
-        self.fc2 = nn.Linear(int(dim * ratio), dim)
+        self.fc1 = Linear(dim, int(dim * ratio))
+        self.fc2 = Linear(int(dim * ratio), dim)
 
     def forward(self, t: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
-        out: Tensor = self.fc2(F.gelu(self.fc1(t.permute(0, 2, 3, 1))))
+        out: Tensor = self.fc2(self.fc1(t.permute(0, 2, 3, 1), gelu=True))
         return out.permute(0, 3, 1, 2)
 
 
@@ -105,20 +138,45 @@ def from_windows(windows: Tensor, window: int, height: int, width: int) -> Tenso
     return t.transpose(2, 3).reshape(-1, height, width, c).permute(0, 3, 1, 2)
 
 
-def grid(side: int) -> Tensor:
-    """Row and column of each pixel of a square, (side^2, 2)."""
-    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+def parts(box: Box, height: int, width: int, device: torch.device) -> Tensor:
+    """Where each pixel of a box (h, w) lies, 0..8: 4 inside of a map of that size, else beyond which of its edges."""
+    rows, columns = (torch.arange(*ends, device=device) for ends in ((box.top, box.bottom), (box.left, box.right)))
+    down, across = ((line >= 0).long() + (line >= side) for line, side in ((rows, height), (columns, width)))
+    return 3 * down[:, None] + across
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float, regions: Tensor | None = None) -> Tensor:
+    """softmax(scale q k + bias) v in each window: q, k, v (B, H, N, D), bias (1, H, N, N) -> (B, H, N, D).
+
+    Pixels of different `regions` (B, N) do not see each other.
+    """
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+    if regions is not None:
+        torn = (regions != regions[:, :1]).any(1).nonzero()[:, 0]
+        if len(torn):  # few windows, and only these need a mask of their own, which takes much room
+            again = []
+            for few in (torn[i : i + 16] for i in range(0, len(torn), 16)):
+                apart = (regions[few][:, :, None] != regions[few][:, None])[:, None].to(bias.dtype)  # (few, 1, N, N)
+                mask = bias - 100.0 * apart
+                again.append(F.scaled_dot_product_attention(q[few], k[few], v[few], attn_mask=mask, scale=scale))
+            mixed = mixed.index_copy(0, torn, torch.cat(again))
+    return mixed
+
+
+def grid(height: int, width: int) -> Tensor:
+    """Row and column of each pixel of a rectangle, (height * width, 2)."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack([rows, columns], -1).reshape(-1, 2)
 
 
-def self_index(window: int) -> Tensor:
-    """Places in the bias table of query minus key, (window^2, window^2)."""
-    places = grid(window)
-    offset = places[:, None] - places[None] + window - 1
-    return offset[..., 0] * (2 * window - 1) + offset[..., 1]
+def self_index(height: int, width: int) -> Tensor:
+    """Places in the bias table of query minus key, (N, N), N the pixels of a window of height x width."""
+    places = grid(height, width)
+    rows, columns = (places[:, None] - places[None]).unbind(-1)
+    return (rows + height - 1) * (2 * width - 1) + columns + width - 1
 
 
 def overlap_index(window: int, outer: int) -> Tensor:
     """Places in the bias table of key minus query, (window^2, outer^2); as upstream, negative ones count backwards."""
-    offset = grid(outer)[None] - grid(window)[:, None] + window - outer + 1
+    offset = grid(outer, outer)[None] - grid(window, window)[:, None] + window - outer + 1
     return offset[..., 0] * (window + outer - 1) + offset[..., 1]

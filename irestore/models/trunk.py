@@ -1,4 +1,4 @@
-"""The frame that HEART and HAT-iLN share: shallow convolution, groups of blocks, upsampling tail."""
+"""The frame that HEART, HAT-iLN and DAT-iLN share: shallow convolution, groups of blocks, upsampling tail."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from irestore.field import Field
-from irestore.models.layers import Affine
+from irestore.models.layers import Affine, Conv
 from irestore.models.network import Network
 
-POSITIVE = ("in_chans", "embed_dim", "window_size", "num_feat", "unshuffle", "compress_ratio", "squeeze_factor")
+POSITIVE = ("in_chans", "embed_dim", "num_feat", "unshuffle")
 
 
 @dataclass(frozen=True)
 class TrunkConfig:
-    """What HEART and HAT-iLN have in common. Names are upstream's; `upscale` 1, 2, 3, 4 or 8.
+    """What all three have in common. Names are upstream's; `upscale` 1, 2, 3, 4 or 8.
 
     `upsampler`: "pixelshuffle" (features, then stages of 2 or one of 3) or "pixelshuffledirect" (SwinIR's term: one
     convolution and one shuffle). `global_skip` adds the nearest-upsampled input to the output. `unshuffle` n computes
@@ -29,13 +29,7 @@ class TrunkConfig:
     upscale: int = 4
     in_chans: int = 3
     embed_dim: int = 180
-    depths: tuple[int, ...] = (6, 6, 6, 6, 6, 6)
     num_heads: tuple[int, ...] = (6, 6, 6, 6, 6, 6)
-    window_size: int = 32
-    compress_ratio: int = 3
-    squeeze_factor: int = 30
-    conv_scale: float = 0.01
-    mlp_ratio: float = 2.0
     num_feat: int = 64
     patch_norm: bool = True
     resi_connection: str = "1conv"
@@ -47,25 +41,26 @@ class TrunkConfig:
         """Raises ValueError for a value that no network can be built from."""
         choices: dict[str, tuple[object, ...]] = {
             "upscale": (1, 2, 3, 4, 8),
-            "resi_connection": ("1conv", "identity"),
+            "resi_connection": ("1conv", "3conv", "identity"),
             "upsampler": ("pixelshuffle", "pixelshuffledirect"),
         }
         for key, allowed in choices.items():
             if getattr(self, key) not in allowed:
                 raise ValueError(f"{key} = {getattr(self, key)!r}: must be one of {', '.join(map(repr, allowed))}")
-        for key in POSITIVE:
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key} = {getattr(self, key)}: must be at least 1")
-        if max(self.compress_ratio, self.squeeze_factor) > self.embed_dim:
-            raise ValueError(f"embed_dim = {self.embed_dim} is below compress_ratio or squeeze_factor")
+        at_least_one(self, POSITIVE)
         zoom = self.upscale * self.unshuffle
         if self.upsampler == "pixelshuffle" and zoom != 3 and zoom & (zoom - 1):
             raise ValueError(f"upscale * unshuffle = {zoom}: with pixelshuffle it must be 3 or a power of two")
-        if len(self.depths) != len(self.num_heads):
-            raise ValueError(f"depths has {len(self.depths)} groups but num_heads has {len(self.num_heads)}")
         for heads in self.num_heads:
             if heads < 1 or self.embed_dim % heads:
                 raise ValueError(f"embed_dim = {self.embed_dim} is not a multiple of num_heads = {heads}")
+
+
+def at_least_one(config: object, keys: Sequence[str]) -> None:
+    """Raises ValueError where one of these values is below 1."""
+    for key in keys:
+        if getattr(config, key) < 1:
+            raise ValueError(f"{key} = {getattr(config, key)}: must be at least 1")
 
 
 class Blocks(nn.Module):
@@ -102,13 +97,13 @@ class Group(nn.Module):
         y = x
         for block in self.residual_group:
             y = block(y, *shared)
-        return y.map(lambda y, x: self.conv(y) + x, x, halo=1)
+        return y.map(lambda y, x: self.conv(y) + x, x, halo=reach(self.conv))
 
 
 class Trunk(Network):
     """conv -> affine -> groups -> affine -> conv, + the first conv's output -> upsampling tail.
 
-    Takes the Field of an image whose sides are multiples of `window` (pad first: the padding enters every statistic)
+    Takes the Field of an image whose sides are multiples of `multiple` (pad first: the padding enters every statistic)
     and gives the Field of the result, `scale` times as large.
     """
 
@@ -123,12 +118,12 @@ class Trunk(Network):
         self.conv_after_body = body_conv(config)
         zoom = config.upscale * n
         if config.upsampler == "pixelshuffle":
-            self.conv_before_upsample = nn.Sequential(nn.Conv2d(dim, config.num_feat, 3, padding=1), nn.LeakyReLU())
+            self.conv_before_upsample = nn.Sequential(Conv(dim, config.num_feat, 3, padding=1), nn.LeakyReLU())
             self.upsample = shuffle_stages(config.num_feat, zoom)
-            self.conv_last = nn.Conv2d(config.num_feat, config.in_chans, 3, padding=1)
+            self.conv_last = Conv(config.num_feat, config.in_chans, 3, padding=1)
         else:
             out = config.in_chans * zoom * zoom
-            self.upsample = nn.Sequential(nn.Conv2d(dim, out, 3, padding=1), nn.PixelShuffle(zoom))
+            self.upsample = nn.Sequential(Conv(dim, out, 3, padding=1), nn.PixelShuffle(zoom))
 
     @property
     def groups(self) -> list[Group]:
@@ -139,11 +134,6 @@ class Trunk(Network):
     def scale(self) -> int:
         """How many times larger the result is."""
         return self.config.upscale
-
-    @property
-    def window(self) -> int:
-        """What the sides of the input must be multiples of, in its pixels."""
-        return self.config.window_size * self.config.unshuffle
 
     @property
     def in_chans(self) -> int:
@@ -159,12 +149,6 @@ class Trunk(Network):
     def map_bytes(self) -> int:
         """Bytes of all maps alive at the peak, a pixel of the input: the group's and the block's input, the result."""
         return 3 * 4 * self.config.embed_dim // self.config.unshuffle**2 + 4
-
-    def body_bytes(self, height: int, width: int) -> int:
-        """A block's, at the peak of its MLP or its attention."""
-        config = self.config
-        pixel = 4 * config.embed_dim * max(13.5, 3 + 2 * config.mlp_ratio)
-        return int(height * width * pixel / config.unshuffle**2)
 
     def tail_bytes(self, height: int, width: int) -> int:
         """The last convolution's and its shuffle's."""
@@ -182,14 +166,14 @@ class Trunk(Network):
         """Field (B, in_chans, H, W) -> Field (B, in_chans, H * scale, W * scale)."""
         n = self.config.unshuffle
         x = image.map(self.head, halo=n, scale=Fraction(1, n))
-        shared = self.shared(x)
         for group in self.groups:
-            x = group(x, *shared)
+            x = group(x, *self.shared)
         halo = tail_halo(self.config)
         return x.map(self.tail, image, halo=halo, scale=self.scale * n)
 
-    def shared(self, x: Field) -> tuple[object, ...]:
-        """What every block is told, given the first map of the body."""
+    @property
+    def shared(self) -> tuple[object, ...]:
+        """What every block is told."""
         return ()
 
     def shallow(self, image: Tensor) -> Tensor:
@@ -219,9 +203,17 @@ class Trunk(Network):
 
 
 def body_conv(config: TrunkConfig) -> nn.Module:
-    """The convolution that ends a group or the body, or none ("identity")."""
-    dim = config.embed_dim
-    return nn.Conv2d(dim, dim, 3, padding=1) if config.resi_connection == "1conv" else nn.Identity()
+    """The convolution that ends a group or the body, or three of which the inner ones are narrow, or none."""
+    dim, narrow = config.embed_dim, config.embed_dim // 4
+    if config.resi_connection == "3conv":
+        first, last = Conv(dim, narrow, 3, padding=1), Conv(narrow, dim, 3, padding=1)
+        return nn.Sequential(first, nn.LeakyReLU(0.2), Conv(narrow, narrow, 1), nn.LeakyReLU(0.2), last)
+    return Conv(dim, dim, 3, padding=1) if config.resi_connection == "1conv" else nn.Identity()
+
+
+def reach(layers: nn.Module) -> int:
+    """How far convolutions, one after another, see beyond a pixel."""
+    return sum(each.kernel_size[0] // 2 for each in layers.modules() if isinstance(each, nn.Conv2d))
 
 
 def shuffle_factors(zoom: int) -> tuple[int, ...]:
@@ -233,18 +225,18 @@ def shuffle_stages(dim: int, zoom: int) -> nn.Sequential:
     """A convolution and a PixelShuffle for each factor."""
     stages: list[nn.Module] = []
     for factor in shuffle_factors(zoom):
-        stages += [nn.Conv2d(dim, factor * factor * dim, 3, padding=1), nn.PixelShuffle(factor)]
+        stages += [Conv(dim, factor * factor * dim, 3, padding=1), nn.PixelShuffle(factor)]
     return nn.Sequential(*stages)
 
 
 def tail_halo(config: TrunkConfig) -> int:
     """How far the tail reaches, in pixels of its input, rounded up."""
-    reach, zoom = Fraction(1), 1  # conv_after_body and conv_first, side by side
+    body, zoom = (2 if config.resi_connection == "3conv" else 1), 1  # conv_after_body, and conv_first beside it
     if config.upsampler == "pixelshuffledirect":
-        return 2
-    reach += 1  # conv_before_upsample
+        return body + 1
+    far = Fraction(body + 1)  # conv_before_upsample
     for factor in shuffle_factors(config.upscale * config.unshuffle):
-        reach += Fraction(1, zoom)
+        far += Fraction(1, zoom)
         zoom *= factor
-    reach += Fraction(1, zoom)  # conv_last
-    return -int(-reach // 1)
+    far += Fraction(1, zoom)  # conv_last
+    return -int(-far // 1)

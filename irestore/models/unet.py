@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from irestore.field import Field
 from irestore.models.heart import HeartBlock, HeartConfig, RIBAttention
+from irestore.models.layers import Conv
 from irestore.models.network import Network
 
 
@@ -90,13 +91,11 @@ class UNet(Network):
         self.encoder = nn.ModuleList(blocks(config, level) for level in range(config.levels - 1))
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
         self.bottom = blocks(config, config.levels - 1)
-        self.up = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1), nn.PixelShuffle(2)) for fine, coarse in pairs
-        )
+        self.up = nn.ModuleList(nn.Sequential(Conv(coarse, 4 * fine, 1), nn.PixelShuffle(2)) for fine, coarse in pairs)
         self.decoder = nn.ModuleList(blocks(config, level) for level in range(config.levels - 1))
-        self.conv_after_body = nn.Conv2d(dims[0], dims[0], 3, padding=1)
+        self.conv_after_body = Conv(dims[0], dims[0], 3, padding=1)
         self.zoom = config.upscale * n
-        self.conv_last = nn.Conv2d(dims[0], config.in_chans * self.zoom**2, 3, padding=1)
+        self.conv_last = Conv(dims[0], config.in_chans * self.zoom**2, 3, padding=1)
 
     @property
     def scale(self) -> int:

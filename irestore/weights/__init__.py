@@ -12,7 +12,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from irestore.tasks import TASKS
 from irestore.weights.local import Found, intact, locate, obtain, present, remove, state, will_download
 from irestore.weights.manifest import CHOICES, Entry, bundled_first, candidates, entries, find
 from irestore.weights.own import describe_own, from_file, from_hub, is_own, parse_config
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHOICES",
-    "TASKS",
     "Entry",
     "Found",
     "bundled_first",

@@ -5,6 +5,7 @@ Also from a checkpoint to a file that says what it is. This imports torch; `ires
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,8 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
 def convert(source: Path, target: Path, *, config: Mapping[str, Any], task: str | None = None) -> Entry:
     """Write `target`, whole or not at all, from a checkpoint of traiNNer-redux, BasicSR or the official i-LN.
 
-    Returns the entry that loads it. `config` is what shapes cannot tell. Raises WeightsError for another checkpoint,
-    IncompleteError that lists what `config` still has to say.
+    Returns the entry that loads it, described where shapes have told a published network. `config` is what shapes
+    cannot tell. Raises WeightsError for another checkpoint, IncompleteError that lists what `config` still has to say.
     """
     try:
         state = checkpoint(source)
@@ -120,7 +121,9 @@ def convert(source: Path, target: Path, *, config: Mapping[str, Any], task: str 
             told = ", ".join(f"{key} is the {meaning}" for key, meaning in unsaid.items())
             values = {key: meaning.rpartition(": ")[2].rstrip(")") for key, meaning in unsaid.items()}
             options = [part for key, value in values.items() for part in ("--config", f"{key}={value}")]
-            raise IncompleteError(f"{source}: its shapes do not tell all about the network: {told}", options)
+            raise IncompleteError(
+                f"{source}: its shapes do not tell all about the network: {told}. With published values", options
+            )
         full = {**found.config, **config}
         model = filled(
             found.architecture, full, models.rename(found.dialect, unpacked(state, str(source))), str(source)
@@ -128,13 +131,15 @@ def convert(source: Path, target: Path, *, config: Mapping[str, Any], task: str 
         own = metadata(source).get("task") if source.suffix == ".safetensors" else None
         task = task or own or ("sr" if model.scale > 1 else None)
         if task is None:
-            raise IncompleteError(f"{source}: keeps the size of a picture; say what it does", ["--task", "denoise"])
+            raise IncompleteError(
+                f"{source}: keeps the size of a picture; say what it does, as in", ["--task", "denoise"]
+            )
         full["upscale"] = model.scale
         said = {"architecture": found.architecture, "config": full, "dialect": None, "task": task}
         state = {key: value.contiguous() for key, value in model.state_dict().items()}
         with replacing(target) as file:
             file.write(save(state, metadata={METADATA: json.dumps(said)}))
-        return from_file(target)
+        return replace(from_file(target), description=_told(found, config))
     except MemoryError as error:
         raise WeightsError(f"{source}: there is not enough memory to import it") from error
     except OSError as error:
@@ -159,10 +164,18 @@ def install(
     entry = convert(source, target, config=config, task=task)
     said = {"name": name, "task": entry.task, "scale": entry.scale, "architecture": entry.architecture}
     said |= {"licence": "unknown", "file": target.name, "sha256": sha256(target), "size_bytes": target.stat().st_size}
+    said |= {"description": entry.description} if entry.description else {}
     lines = [*_toml(said | {"source": one_line(source.absolute())}), "[model.config]", *_toml(entry.config)]
     with replacing(folder / f"{name}.toml") as file:
         file.write("\n".join(["[[model]]", *lines, ""]).encode())
     return find(name, read_manifest(folder / f"{name}.toml"))
+
+
+def _told(found: Deduced, config: Mapping[str, Any]) -> str:
+    """Which published network it is, if its shapes have told, and what has been taken for that; for people."""
+    taken = [f"{key} = {json.dumps(value)}" for key, value in found.taken.items() if key not in config]
+    told = f"{found.published} by its shapes" if found.published else ""
+    return f"{told}, hence {', '.join(taken)}" if taken else told
 
 
 def _toml(values: Mapping[str, Any]) -> list[str]:

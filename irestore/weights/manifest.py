@@ -11,7 +11,7 @@ from typing import Any
 
 import irestore
 from irestore.errors import ManifestError, UnknownModelError
-from irestore.tasks import TASKS
+from irestore.tasks import TASKS, task_name
 from irestore.weights.paths import is_safe, own_folder, small_text
 
 PACKAGE = Path(irestore.__file__).parent
@@ -111,17 +111,17 @@ def candidates(
     Raises UnknownModelError.
     """
     known = entries(manifests)
-    wanted = f"{task} x{scale}" if task == "sr" else task
     fitting = tuple(entry for entry in known if (entry.task, entry.scale) == (task, scale))
     if name is None or name in CHOICES:
         if not fitting:
+            wanted = task_name(task, scale)
             raise UnknownModelError(f"there is no model for {wanted}; `irestore models` lists what there is")
         return fitting if name is None else (CHOICES[name](fitting),)
     entry = find(name, known)
     if entry not in fitting:
-        does = f"{entry.task} x{entry.scale}" if entry.task == "sr" else entry.task
+        does = task_name(entry.task, entry.scale)
         others = fitting if entry.task == task else tuple(e for e in known if e.task == task)
-        asked = wanted if entry.task == task else task
+        asked = task_name(task, scale) if entry.task == task else task
         told = ", ".join(e.name for e in others) or "none"
         raise UnknownModelError(f"model {name!r} is for {does}, not for {asked}; for that there is: {told}")
     return (entry,)

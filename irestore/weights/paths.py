@@ -21,7 +21,8 @@ def own_folder(kind: Literal["cache", "config"]) -> Path:
     """Where this platform keeps irestore's notes (cache) or the user's `weights.toml` (config). May not exist."""
     variable, below_home = FOLDERS.get(sys.platform, FOLDERS["linux"])[kind == "config"]
     base = Path(os.environ.get(variable, ""))
-    return (base if base.is_absolute() else Path.home() / below_home) / "irestore"
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 Path.home raises where there is none, as in some containers
+    return (base if base.is_absolute() else home / below_home) / "irestore"
 
 
 def small_text(path: Path) -> str:

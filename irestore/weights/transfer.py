@@ -22,7 +22,7 @@ import huggingface_hub.utils
 from tqdm import tqdm
 
 from irestore import __version__
-from irestore.errors import DownloadError
+from irestore.errors import DownloadError, say
 from irestore.weights.faults import CutError, NotAHubError, RefusedError
 from irestore.weights.manifest import PINNED, Entry
 
@@ -54,7 +54,7 @@ def head(entry: Entry) -> tuple[str, str, int]:
         nonlocal began
         if time.monotonic() - began > SILENT_SECONDS and not CLIENT.constants.HF_HUB_DISABLE_PROGRESS_BARS:
             began = math.inf
-            print(f"irestore: asking {urlsplit(CLIENT.constants.ENDPOINT).netloc} ...", file=sys.stderr)
+            say(f"asking {urlsplit(CLIENT.constants.ENDPOINT).netloc} ...")
         pace.check()
 
     headers = watched(ask, check)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import re
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -87,6 +89,13 @@ def _total_host_bytes() -> int:
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return 8 * 2**30  # Windows: no way to ask without another package; a modest machine is assumed
+
+
+def keep_freed_memory() -> None:
+    """Let what a tile frees serve the next one: glibc else gives large buffers back, and the system clears new ones."""
+    trim_threshold, mmap_threshold = -1, -3  # as <malloc.h> numbers them
+    if platform.libc_ver()[0] == "glibc" and ctypes.CDLL(None).mallopt(mmap_threshold, 2**28):
+        ctypes.CDLL(None).mallopt(trim_threshold, 2**29)
 
 
 def exact_convolutions(device: torch.device) -> AbstractContextManager[None]:

@@ -13,7 +13,7 @@ from irestore.models.network import Network
 from irestore.tiling import round_up
 
 SHARE = 0.7  # of the memory is taken where --max-memory does not say
-TILE_BYTES = 128 * 2**20  # what a tile may take on a CPU: measured, smaller ones cost more than the cache gains
+TILE_BYTES = 192 * 2**20  # what a tile may take on a CPU: measured, smaller ones cost more than the cache gains
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -154,6 +154,14 @@ def test_every_kind_of_picture_keeps_its_kind(here: Path, weights: Path, mode: s
         assert (image.mode, image.size) == (mode, (22, 18))
 
 
+def test_fp16_is_refused_on_a_cpu(here: Path, weights: Path) -> None:
+    write_picture(here / "a.png", (7, 9))
+    ran = irestore(here, "sr", "--weights", weights, "a.png", "-d", "cpu", "--precision", "fp16")
+    assert ran.code == 2
+    assert "take bf16 or auto" in ran.err
+    assert not (here / "a_x4.png").exists()
+
+
 def test_results_do_not_depend_on_the_tile(here: Path, weights: Path) -> None:
     write_picture(here / "a.png", (37, 50))
     for tile in ("auto", "off", "8", "16"):

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -131,3 +134,24 @@ def test_a_process_that_is_bound_to_some_processors_counts_these(monkeypatch: py
     monkeypatch.setattr(processors, "CGROUPS", Path("/nowhere"))
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5}, raising=False)
     assert processors.processors() == 2
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries have no such setting")
+def test_memory_that_is_freed_serves_the_next_tile() -> None:
+    code = """
+import resource, sys, torch
+from irestore.devices import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+faults = []
+for _ in range(9):
+    tiles = [torch.ones(2**24) for _ in range(2)]
+    del tiles
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(faults[-1] - faults[4])
+"""
+    kept, given_back = (
+        int(subprocess.run([sys.executable, "-c", code, how], capture_output=True, text=True, check=True).stdout)
+        for how in ("keep", "not")
+    )
+    assert kept < 100 < given_back

@@ -98,6 +98,9 @@ class _Timed:
             raise ReadError(f"its header takes more than {_PROBE_SECONDS} s to read; the file is damaged")
         return self._stream.read(size)
 
+    def close(self) -> None:
+        """Leave the stream open for whoever has opened it."""
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 

@@ -13,7 +13,7 @@ from irestore.models.network import Network
 from irestore.tiling import round_up
 
 SHARE = 0.7  # of the memory is taken where --max-memory does not say
-TILE_BYTES = 192 * 2**20  # what a tile may take on a CPU: measured, smaller ones cost more than the cache gains
+TILE_BYTES = 256 * 2**20  # what a tile may take on a CPU: measured, smaller ones cost more than the cache gains
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -101,7 +101,7 @@ def choose_tile(model: Network, size: tuple[int, int], settings: Settings, room:
     if working_bytes(model, size, None) <= room:
         return None
     side = window
-    while side + window < max(size) and working_bytes(model, size, (side + window, side + window)) <= room:
+    while side < max(size) and working_bytes(model, size, (side + window, side + window)) <= room:
         side += window
     side = round_up(-(-max(size) // -(-max(size) // side)), window)  # as many tiles, all of about one size
     return side, side

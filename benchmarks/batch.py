@@ -190,6 +190,14 @@ def memory(folder: Path, weights: Path, counts: Sequence[int]) -> dict[str, floa
     return row | {"growth_percent": 100 * (last / first - 1)}
 
 
+def show(table: dict[str, dict[str, float]], path: Path | None) -> None:
+    """Prints the measurements, a line for each part, and writes them as JSON."""
+    for part, row in table.items():
+        print(f"{part:10}", "  ".join(f"{key} {value:.4g}" for key, value in row.items()))
+    if path:
+        path.write_text(json.dumps(table, indent=1) + "\n")
+
+
 def main() -> None:
     """Runs all parts and prints a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -212,10 +220,7 @@ def main() -> None:
         table["planning"] = planning(folder, options.planned)
         table["overlap"] = overlap(folder, source, weights.absolute(), options.rounds, options.singles)
         table["memory"] = memory(folder, weights.absolute(), options.memory)
-    for part, row in table.items():
-        print(f"{part:10}", "  ".join(f"{key} {value:.4g}" for key, value in row.items()))
-    if options.json:
-        options.json.write_text(json.dumps(table, indent=1) + "\n")
+    show(table, options.json)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ the pictures. "deadly": one picture kills every worker that restores it. Results
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -23,7 +22,7 @@ from typing import Any
 from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
-from benchmarks.batch import pictures
+from benchmarks.batch import pictures, show
 from irestore import images, weights
 from irestore.batch.chain import Size, Step
 from irestore.batch.cluster import connected
@@ -174,10 +173,7 @@ def main() -> None:
         }
         table["node"]["equal"] = content(top / "node") == content(top / "one0")
     cluster.shutdown()
-    for part, row in table.items():
-        print(f"{part:10}", "  ".join(f"{key} {value:.4g}" for key, value in row.items()))
-    if options.json:
-        options.json.write_text(json.dumps(table, indent=1) + "\n")
+    show(table, options.json)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from skimage import data
 from torch import Tensor
 
 import irestore
-from irestore import degrade, images, metrics
+from irestore import degrade, images, metrics, weights
 from irestore.images.resize import reduced
 from irestore.models.network import Network
 from irestore.planning import Settings
@@ -151,7 +151,10 @@ def main() -> None:
     parser.add_argument("--seam", type=Path, metavar="FILE")
     options = parser.parse_args()
     network = irestore.load(options.model, device="cpu")
-    found: dict[str, Any] = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
+    kept: dict[str, Any] = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
+    found, sha256 = kept.setdefault("photographs", {}), weights.find(options.model, weights.entries()).sha256
+    if kept.setdefault("weights", sha256) != sha256:
+        raise SystemExit(f"{options.json}: measured with other weights of {options.model}; give another file")
     if options.seam:
         seam(options.seam)
     for size in options.megapixels:
@@ -163,7 +166,7 @@ def main() -> None:
                 rows[way] = figures
                 print(f"{path.stem}, {size:g} MP, {way}: {figures}", flush=True)
                 if options.json:
-                    options.json.write_text(json.dumps(found, indent=1) + "\n")
+                    options.json.write_text(json.dumps(kept, indent=1) + "\n")
     print(table(found))
 
 

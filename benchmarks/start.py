@@ -10,7 +10,6 @@ Medians. The machine should do nothing else; for one thread: OMP_NUM_THREADS=1 t
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -24,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.batch import pictures, run, seconds
+from benchmarks.batch import pictures, run, seconds, show
 
 BUSY = 4
 MODEL = ("sr", "-x4", "-m", "compact-x4")
@@ -123,10 +122,7 @@ def main() -> None:
         folder = Path(name)
         rows = {"share": share(folder, options.side, options.runs), "busy": busy(folder, options.runs)}
         rows["dry"] = dry(folder, options.runs)
-    for part, row in rows.items():
-        print(f"{part:6}", "  ".join(f"{key} {value:.3g}" for key, value in row.items()))
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    show(rows, options.json)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ class Features(NamedTuple):
         each = x.map(of_pixels)
         magnitude, entropy, _ = each.mean().mean(0).flatten().tolist()
         largest = each.tensor[:, 2].amax().item()
-        std = x.moments(0.0).std.nan_to_num().mean().item()  # rounding can leave a variance of 0 just below it
+        std = x.moments(0.0).std.mean().item()
         return cls(x.channels, magnitude, largest, std, entropy)
 
 

@@ -29,13 +29,15 @@ def restore(
     *,
     shrunk: Callable[[int], None] | None = None,
     beside: Sequence[Network] = (),
+    halved: Sequence[Network] = (),
 ) -> Tensor:
     """The restored image, the same for every tile size: (B, C, H, W) in 0..1 -> (B, C, H * scale, W * scale) in 0..1.
 
     Computed on the model's device, returned on the CPU, channels last in memory, in its type (float32 or float64).
     `progress` is told the share done, rising to 1, after each tile; `shrunk` the side of the tiles that fitted, where
-    those planned did not; `beside`, copies of the model on other devices, compute some. Raises RestoreError where the
-    image does not suit the model, OutOfMemoryError where not even one window fits, NonFiniteError for NaN or infinity.
+    those planned did not; `beside`, copies of the model on other devices, compute some; `halved`, all these as
+    `Network.halved` makes them, are for callers with many images. Raises RestoreError where the image does not suit the
+    model, OutOfMemoryError where not even one window fits, NonFiniteError for NaN or infinity.
     """
     settings = settings or Settings()
     if image.ndim != 4 or image.shape[1] != model.in_chans or 0 in image.shape:
@@ -47,8 +49,15 @@ def restore(
     height, width = image.shape[2:]
     plan = cost(model, height, width, settings, len(image))
     check_budget(plan, settings)
+    half, team = PRECISIONS.get(settings.precision), [model, *beside]
+    quick = halved or [each.halved(half) for each in team] if half else team
     if settings.ensemble:
-        return mean_over_turns(model, image, replace(settings, ensemble=False), progress, shrunk=shrunk, beside=beside)
+
+        def one(image: Tensor, progress: Callable[[float], None]) -> Tensor:
+            single = replace(settings, ensemble=False)
+            return restore(model, image, single, progress, shrunk=shrunk, beside=beside, halved=quick)
+
+        return mean_over_turns(one, image, progress)
     storage = plan.storage
     if storage == "device" and settings.max_memory is None and plan.bytes > SHARE * free_bytes(model.device):
         storage = "scratch" if model.device.type == "cpu" else "host"
@@ -63,7 +72,6 @@ def restore(
     try:
         with torch.no_grad(), exact_convolutions(model.device):
             padded, planned = pad(image.to(model.dtype), model.multiple), tiling.tile
-            half, team = PRECISIONS.get(settings.precision), [model, *beside]
 
             def computed(networks: Sequence[Network]) -> Tensor:
                 one = len(networks) == 1
@@ -71,7 +79,7 @@ def restore(
                 return finished(made, height * model.scale, width * model.scale)
 
             try:
-                result = computed([each.halved(half) for each in team] if half else team)
+                result = computed(quick)
             except NonFiniteError:
                 if not half:
                     raise
@@ -89,15 +97,9 @@ def restore(
 
 
 def mean_over_turns(
-    model: Network,
-    image: Tensor,
-    settings: Settings,
-    progress: Callable[[float], None] | None = None,
-    *,
-    shrunk: Callable[[int], None] | None = None,
-    beside: Sequence[Network] = (),
+    one: Callable[[Tensor, Callable[[float], None]], Tensor], image: Tensor, progress: Callable[[float], None] | None
 ) -> Tensor:
-    """As `restore`, the mean over the image's 8 turns and mirrors (Timofte et al., CVPR 2016, "self-ensemble")."""
+    """The mean of what `one` makes of the image's 8 turns and mirrors (Timofte et al., CVPR 2016, "self-ensemble")."""
     total: Tensor | None = None
     for i in range(8):
 
@@ -106,7 +108,7 @@ def mean_over_turns(
                 progress((before + share) / 8)
 
         turned = torch.rot90(image, i % 4, (2, 3))
-        part = restore(model, turned.flip(3) if i >= 4 else turned, settings, told, shrunk=shrunk, beside=beside)
+        part = one(turned.flip(3) if i >= 4 else turned, told)
         part = torch.rot90(part.flip(3) if i >= 4 else part, -(i % 4), (2, 3))
         total = part if total is None else total.add_(part)
     assert total is not None

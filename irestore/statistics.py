@@ -63,7 +63,7 @@ class Statistics:
 
     def moments(self, eps: float) -> Moments:
         """Mean and sqrt(variance + eps) over all pixels and channels, (B, 1, 1, 1); the variance is the biased one."""
-        variance = self.m2 / (self.pixels * self.mean.shape[1])
+        variance = self.m2.clamp_min(0) / (self.pixels * self.mean.shape[1])  # rounding can leave 0 just below it
         return Moments(*(value[:, None, None, None] for value in (self.mean.mean(1), (variance + eps).sqrt())))
 
 

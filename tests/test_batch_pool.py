@@ -22,6 +22,7 @@ from irestore.batch.restorer import Restorer
 from irestore.batch.run import RunOptions, run
 from irestore.cli import main
 from irestore.errors import RestoreError
+from irestore.models.network import Network
 from irestore.planning import Settings
 
 STEP = Step("sr", 2)
@@ -143,3 +144,21 @@ def test_devices_are_named_on_the_command_line(tmp_path: Path, capsys: pytest.Ca
     if not torch.cuda.is_available():
         assert main([*command, str(tmp_path / "no"), "-d", "cuda:all"]) == 2
         assert "use --device cpu" in capsys.readouterr().err
+
+
+def test_weights_are_halved_once_for_all_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[torch.dtype] = []
+
+    def halved(network: Network, dtype: torch.dtype) -> Network:
+        made.append(dtype)
+        return halve(network, dtype)
+
+    halve = Network.halved
+    monkeypatch.setattr(Network, "halved", halved)
+    network = models.build("heart", CONFIG).eval()
+    restorer = Restorer({STEP: network}, Settings(precision="bf16", ensemble=True))
+    (tmp_path / "in").mkdir()
+    todo = items(pictures(tmp_path / "in", 3), tmp_path / "out")
+    run(todo, Pool([restorer]), Report(progress=False), RunOptions(load=LOAD))
+    assert len(results(tmp_path / "out")) == 3
+    assert made == [torch.bfloat16]

@@ -60,7 +60,7 @@ def stand_ins(
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
         except FileNotFoundError:
-            pass
+            return  # without a stand-in it is told as any file that is not there
         except Exception as error:  # of any kind: each file system has its own
             raise UsageError(f"{url}: cannot be listed: {error}") from error
 

@@ -13,7 +13,7 @@ from irestore.errors import OutOfMemoryError
 from irestore.images.picture import Plane
 from irestore.images.samples import one_channel
 from irestore.models.network import Network
-from irestore.planning import Cost, Settings, budget, cost
+from irestore.planning import PRECISIONS, Cost, Settings, budget, cost
 from irestore.processors import processors
 from irestore.runner import pad, restore
 from irestore.tiling import is_out_of_memory, round_up
@@ -35,6 +35,8 @@ class Loaded:
         self.parameters = sum(each.numel() for each in network.parameters())
         self.settings = settings
         self.beside: list[Network] = []  # the same on other devices, which compute some of the tiles
+        half = PRECISIONS.get(settings.precision)
+        self.halved = [network.halved(half)] if half else []  # once, and not for each picture
         self._planes = 3 if network.in_chans == 1 else 1  # pictures that the network sees of one of ours
 
     def padded(self, height: int, width: int) -> tuple[int, int]:
@@ -64,7 +66,9 @@ class Loaded:
         if self.network.in_chans == 1 and image.shape[1] == 3:
             planes = self._compute(image.reshape(-1, 1, *image.shape[2:]), progress)
             return planes.reshape(-1, 3, *planes.shape[2:])
-        return restore(self.network, image, self.settings, progress, shrunk=self._remember, beside=self.beside)
+        return restore(
+            self.network, image, self.settings, progress, shrunk=self._remember, beside=self.beside, halved=self.halved
+        )
 
     def _remember(self, tile: int) -> None:
         """Begin the next picture with a tile that has fitted into memory."""
@@ -102,7 +106,9 @@ class Restorer:
     def share(self, others: "Sequence[Restorer]") -> None:
         """Compute each picture on the devices of these, too."""
         for step, loaded in self._loaded.items():
-            loaded.beside = [other._loaded[step].network for other in others]
+            same = [other._loaded[step] for other in others]
+            loaded.beside = [other.network for other in same]
+            loaded.halved += [network for other in same for network in other.halved]
 
     def side_by_side(self, height: int, width: int, steps: Steps = None) -> int:
         """How many pictures of that size may be computed at the same time, each in a thread of its own."""

@@ -123,7 +123,7 @@ class Computing:
     max_memory: int | None = option(type=byte_size, metavar="SIZE",
         help="Memory for computing, as in 6G.  [default: 70% of what the device has]")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = choice("auto", "fp32", "bf16", "fp16",
-        help="Precision of the arithmetic; auto: fp32. bf16 is faster on GPUs and on new CPUs, and within 1 of 255.")
+        help="Precision of the arithmetic; auto: fp32. bf16 is faster on new CPUs, and within 1 of 255.")
     ensemble: bool = flag(help="Take the mean over 8 turns and mirrors: a little better, 8 times as slow.")
     threads: int | None = option(type=click.IntRange(1, 1024), metavar="N", help="CPU threads for computing.")
 

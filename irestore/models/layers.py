@@ -11,12 +11,13 @@ from irestore.tiling import Box
 
 # oneDNN's linear layer adds the bias and does the GELU while it writes; MKL's, which F.linear takes, in further passes.
 ONE_PASS = torch.backends.cpu.get_cpu_capability().startswith("AVX") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+KNOWS_BF16 = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
 
 
 def linear(t: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
     """The linear layer (..., C) -> (..., C') in the type of its weight, whatever that of `t`, then GELU if asked."""
     t = t.to(weight.dtype)
-    suits = t.dtype == torch.float32 or (t.dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported())
+    suits = t.dtype == torch.float32 or (t.dtype == torch.bfloat16 and KNOWS_BF16)
     if ONE_PASS and suits and t.device.type == "cpu" and not torch.is_grad_enabled():
         kind, algorithm = ("gelu", "none") if gelu else ("none", "")
         out: Tensor = torch.ops.mkldnn._linear_pointwise(t, weight, bias, kind, [], algorithm)

@@ -13,6 +13,8 @@ import torch
 
 from irestore.errors import UsageError
 
+KNOWS_BF16: bool = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()  # whether this CPU has instructions for it
+
 
 def pick(name: str = "auto") -> torch.device:
     """The device of that name: "auto" (CUDA, else MPS, else CPU), "cuda", "cuda:N", "mps" or "cpu".
@@ -45,6 +47,14 @@ def pick_all(names: str) -> list[torch.device]:
     if len({device.type for device in devices}) > 1:
         raise UsageError(f"device {names}: devices of several kinds do not round alike; name devices of one kind")
     return devices
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Check that the device is not slower in that precision than in fp32, as CPUs can be. Raises UsageError."""
+    x86 = torch.backends.cpu.get_cpu_capability().startswith("AVX")
+    if device.type == "cpu" and (precision == "fp16" or (precision == "bf16" and x86 and not KNOWS_BF16)):
+        remedy = "bf16 or auto" if KNOWS_BF16 else "auto"
+        raise UsageError(f"precision {precision}: this CPU takes several times as long as for fp32; take {remedy}")
 
 
 def free_bytes(device: torch.device) -> int:

@@ -75,6 +75,30 @@ def test_the_hosts_free_memory_is_below_its_total() -> None:
     assert 2**20 < free_bytes(torch.device("cpu")) <= devices._total_host_bytes()
 
 
+@pytest.mark.parametrize(
+    ("precision", "device", "capability", "knows", "remedy"),
+    [
+        ("fp16", "cpu", "AVX512", True, "take bf16 or auto"),
+        ("fp16", "cpu", "DEFAULT", False, "take auto"),
+        ("bf16", "cpu", "AVX2", False, "take auto"),
+        ("bf16", "cpu", "AVX512", True, None),
+        ("bf16", "cpu", "DEFAULT", False, None),  # of other CPUs it cannot be told
+        ("fp16", "cuda", "AVX2", False, None),
+        ("auto", "cpu", "AVX2", False, None),
+    ],
+)
+def test_a_precision_that_a_cpu_is_slow_in_is_refused(
+    monkeypatch: pytest.MonkeyPatch, precision: str, device: str, capability: str, knows: bool, remedy: str | None
+) -> None:
+    monkeypatch.setattr(devices, "KNOWS_BF16", knows)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    if remedy is None:
+        devices.check_precision(precision, torch.device(device))
+    else:
+        with pytest.raises(UsageError, match=f"precision {precision}.*; {remedy}$"):
+            devices.check_precision(precision, torch.device(device))
+
+
 def test_cudas_free_memory_counts_what_torch_keeps_unused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 70)

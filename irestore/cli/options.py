@@ -145,7 +145,7 @@ class Computing:
         """Set the number of threads and how memory is kept, and give the devices. Raises UsageError."""
         import torch
 
-        from irestore.devices import keep_freed_memory, pick_all
+        from irestore.devices import check_precision, keep_freed_memory, pick_all
         from irestore.processors import processors
 
         keep_freed_memory()
@@ -153,8 +153,7 @@ class Computing:
         if threads != torch.get_num_threads():
             torch.set_num_threads(threads)
         devices = pick_all(self.device)
-        if self.precision == "fp16" and devices[0].type == "cpu":
-            raise UsageError("precision fp16: a CPU takes several times as long as for fp32: take bf16 or auto")
+        check_precision(self.precision, devices[0])
         return devices
 
 

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from irestore.devices import KNOWS_BF16
 from irestore.statistics import Moments
 from irestore.tiling import Box
 
 # oneDNN's linear layer adds the bias and does the GELU while it writes; MKL's, which F.linear takes, in further passes.
 ONE_PASS = torch.backends.cpu.get_cpu_capability().startswith("AVX") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-KNOWS_BF16 = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
 
 
 def linear(t: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:

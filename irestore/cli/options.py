@@ -13,7 +13,6 @@ from click.shell_completion import CompletionItem
 from irestore.batch.chain import Size
 from irestore.batch.shards import Shard
 from irestore.cli.values import Text, byte_size, device, shard, tile
-from irestore.errors import UsageError
 from irestore.images import FORMATS, MAX_PIXELS, LoadOptions, SaveOptions, check_target
 
 if TYPE_CHECKING:

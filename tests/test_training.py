@@ -21,6 +21,7 @@ from irestore.field import Field
 from irestore.runner import pad
 from irestore.tasks import TASKS
 from irestore.tiling import Tiling
+from irestore.weights.files import packed
 from irestore.weights.manifest import read
 from training import data, learning, muon, normalisation, plot, queue, train
 from training.crops import Crops, Drawing, Pair, as_batch, to_grey
@@ -342,6 +343,12 @@ def test_a_run_starts_from_the_weights_that_fit(tmp_path: Path, photos: Path):
     for trained in (begun.model, begun.average):
         state = trained.state_dict()
         assert all(torch.equal(state[key], start[key]) for key in start if not key.startswith("upsample"))
+    save_file(packed(start), tmp_path / "packed.safetensors")  # as bundled files are
+    rounded = train.Run(config, tmp_path / "x3 again")
+    assert rounded.start_from(tmp_path / "packed.safetensors") == ["upsample.0.bias", "upsample.0.weight"]
+    for key, value in rounded.model.state_dict().items():
+        if not key.startswith("upsample"):
+            torch.testing.assert_close(value, start[key], rtol=0, atol=1e-6 + float(start[key].abs().max()) / 127)
     begun.step = 1
     assert begun.start_from(tmp_path / "x2/weights.safetensors") == []
     log = run(tmp_path / "x3.toml", photos, tmp_path / "new", "--init", str(tmp_path / "x2/weights.safetensors"))

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from irestore import models
 from irestore.models.network import Network
+from irestore.weights.files import unpacked
 from training import data, degrade, muon, normalisation
 from training.crops import Crops, Drawing, Pair
 from training.learning import Schedule, forward, loss_of, optimisers
@@ -77,7 +78,7 @@ class Run:
         """
         if self.step:
             return []
-        given, own = load_file(path), self.model.state_dict()
+        given, own = unpacked(load_file(path), path.name), self.model.state_dict()
         fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
         for network in (self.model, self.average):
             network.load_state_dict(own | {name: value.to(own[name]) for name, value in fitting.items()})

@@ -10,4 +10,4 @@ lint:
 types:
 	$(PYTHON) -m mypy
 test:
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto

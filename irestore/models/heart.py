@@ -131,5 +131,5 @@ def window_coordinates(window: int, frequencies: int) -> Tensor:
     axis = (2 * torch.arange(window) + 1) / window - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     base = torch.stack([x, y], -1).reshape(-1, 2)
-    waves = [wave(base * 2**i) for i in range(frequencies) for wave in (torch.sin, torch.cos)]
-    return torch.cat([base, *waves], -1)
+    angles = base[:, None] * 2.0 ** torch.arange(frequencies)[:, None]  # (window^2, frequencies, 2)
+    return torch.cat([base, torch.stack([angles.sin(), angles.cos()], 2).flatten(1)], -1)

@@ -2,16 +2,25 @@
 
 import re
 import sys
+import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 STANDS_FOR_URLS = "irestore-urls-"  # begins the name of a temporary folder, as `irestore.batch.remote` makes it
-_STANDS_IN = re.compile(rf"(?:[A-Za-z]:)?[/\\][^\s'\"]*{STANDS_FOR_URLS}\w+[/\\]([\w+.-]+)[/\\]")
 
 
 def named(text: object) -> str:
     """The text with URLs in place of the files that stand for them."""
-    return _STANDS_IN.sub(r"\1://", str(text))
+    told = str(text)
+    return _stand_ins().sub(r"\1://", told) if STANDS_FOR_URLS in told else told
+
+
+@cache
+def _stand_ins() -> re.Pattern[str]:
+    """The beginnings of their paths: in this process's temporary folder, or in another's without spaces in its path."""
+    folder = rf"{re.escape(tempfile.gettempdir())}[/\\]|(?:[A-Za-z]:)?[/\\][^\s'\"]*"
+    return re.compile(rf"(?:{folder}){STANDS_FOR_URLS}\w+[/\\]([\w+.-]+)[/\\]")
 
 
 def one_line(text: object) -> str:

@@ -54,10 +54,10 @@ class Statistics:
         In place, because small tensors that outlive the large ones of a tile would keep the heap from shrinking.
         """
         total = self.pixels + other.pixels
-        delta = other.mean - self.mean
+        delta = other.mean.to(self.mean.device) - self.mean  # of another device where several compute one picture
         apart = delta.mean(1).square() * delta.shape[1]
         self.mean += delta * (other.pixels / total)
-        self.m2 += other.m2 + apart * (self.pixels * other.pixels / total)
+        self.m2 += other.m2.to(self.m2.device) + apart * (self.pixels * other.pixels / total)
         self.pixels = total
         return self
 
@@ -82,7 +82,7 @@ class Products:
 
     def merge(self, other: Products) -> Products:
         """These, made the sums over both sets of pixels."""
-        self.total += other.total
+        self.total += other.total.to(self.total.device)
         return self
 
 

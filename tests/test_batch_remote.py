@@ -1,6 +1,7 @@
 """URLs as inputs and as `-o`: the same results as of files, in a file system that is elsewhere."""
 
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from tiny import results, write_picture, write_weights
 
 from irestore.cli import main
+from irestore.errors import _stand_ins
 
 
 @pytest.fixture
@@ -69,6 +71,30 @@ def test_files_here_go_to_a_url_and_from_one_to_a_file_here(photos: Path, store:
     assert main(["sr", "photos/0.png", "-o", "memory://bucket/one.png"]) == 0
     assert main(["sr", "memory://bucket/photos/0.png", "-o", "one.png"]) == 0
     assert store.cat_file("/bucket/one.png") == Path("one.png").read_bytes()
+
+
+def test_a_temporary_folder_may_have_spaces_in_its_name(
+    photos: Path, store: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = photos.parent / "my 'temporary' files"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    _stand_ins.cache_clear()
+    assert main(["sr", "-v", "memory://bucket/photos/0.png", "-o", "memory://bucket/large/"]) == 0
+    assert "memory://bucket/photos/0.png -> memory://bucket/large/0_x2.png" in capsys.readouterr().err
+    assert list(there(store, "/bucket/large")) == ["0_x2.png"]
+    _stand_ins.cache_clear()
+
+
+def test_a_name_that_would_lead_out_of_the_stand_ins_is_refused(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def find(self: Any, root: str, maxdepth: int | None = None) -> list[str]:
+        return [f"{root}/../../../../victim.png"]
+
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "find", find)
+    assert main(["sr", "-r", "memory://bucket/photos", "-o", "large"]) == 2
+    assert "which no file can stand for" in capsys.readouterr().err
 
 
 def test_only_the_header_is_read_before_the_run(photos: Path, store: Any, monkeypatch: pytest.MonkeyPatch) -> None:

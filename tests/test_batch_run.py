@@ -274,7 +274,7 @@ def test_a_file_that_appears_while_the_run_goes_on_is_kept_and_counted_as_skippe
     report = ran(todo, Doubler(at_once, appear), records, save=images.SaveOptions(overwrite=False))
     assert (report.totals.done, report.totals.skipped, report.totals.failed) == (3, 1, 0)
     assert Path("out/2_x2.png").read_bytes() == b"mine"
-    assert report.shown.pixels == pytest.approx(sum(item.pixels for item in todo))
+    assert report._shown.pixels == pytest.approx(sum(item.pixels for item in todo))
     told = [json.loads(line) for line in records.getvalue().splitlines()]
     assert [(each["input"], each["reason"]) for each in told if each["status"] == "skipped"] == [
         ("2.png", "the output exists")
@@ -604,7 +604,7 @@ def test_a_failure_beside_others_is_that_picture_s_own(error: Exception, capsys:
     todo = items(*pictures(20))
     report = ran(todo, Watched(3, work))
     assert (report.totals.done, report.totals.failed) == (18, 2)
-    assert report.shown.pixels == pytest.approx(sum(item.pixels for item in todo))
+    assert report._shown.pixels == pytest.approx(sum(item.pixels for item in todo))
     said = capsys.readouterr().err
     assert "3.png" in said
     assert "8.png" in said
@@ -765,7 +765,7 @@ def test_progress_ends_at_the_pixels_of_all_pictures_whatever_becomes_of_them() 
 
     report = ran(todo, Doubler(at_once=2, fail=fail))
     assert report.totals.failed in (1, 2)
-    assert report.shown.pixels == pytest.approx(sum(item.pixels for item in todo))
+    assert report._shown.pixels == pytest.approx(sum(item.pixels for item in todo))
 
 
 def test_progress_of_a_frame_that_fails_in_a_file_that_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -786,7 +786,7 @@ def test_progress_of_a_frame_that_fails_in_a_file_that_ends_early(monkeypatch: p
 
     report = ran(todo, Doubler(fail=fail), load=images.LoadOptions(frames="all"))
     assert (report.totals.done, report.totals.failed) == (1, 1)
-    assert report.shown.pixels == pytest.approx(sum(item.pixels for item in todo))
+    assert report._shown.pixels == pytest.approx(sum(item.pixels for item in todo))
 
 
 def test_names_cannot_break_lines_or_terminals() -> None:
@@ -897,6 +897,27 @@ def test_alpha_is_brought_to_size_or_dropped(alpha: str, expected: bool) -> None
     if result.alpha is not None:
         assert result.alpha.shape == (18, 22)
         assert result.alpha.dtype == np.float32
+
+
+def test_strength_is_that_of_transparency_too() -> None:
+    picture = images.load(write_picture(Path("a.png"), (9, 11), "RGBA"))
+    full, none = (restorer(alpha="restore", strength=s, upscale=1)([picture], nothing)[0].alpha for s in (1.0, 0.0))
+    assert none == pytest.approx(picture.alpha)
+    assert np.abs(full - picture.alpha).max() > 0.01
+
+
+def test_pages_of_several_sizes_are_restored_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, which takes several at once."""
+    sizes = [(9, 10), (16, 16), (30, 9), (30, 9), (8, 8)]
+    pages = [Image.open(write_picture(Path(f"{number}.png"), size)) for number, size in enumerate(sizes)]
+    pages[0].save("pages.tif", save_all=True, append_images=pages[1:])
+    monkeypatch.setattr(Restorer, "batch_size", lambda *_: 4)
+    report = ran(items("pages.tif", frames="all"), restorer(), load=images.LoadOptions(frames="all"))
+    assert report.totals.done == 1
+    with Image.open("out/pages_x2.tif") as image:
+        for number, (height, width) in enumerate(sizes):
+            image.seek(number)
+            assert image.size == (2 * width, 2 * height)
 
 
 def test_grey_stays_grey() -> None:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from tiny import CONFIG, Ran, finish, interrupt, irestore, results, size_of, sta
 from irestore import images
 from irestore import weights as weights_package
 from irestore.batch import progress
-from irestore.batch.report import Report
+from irestore.batch.inputs import Item
+from irestore.batch.report import Outcome, Report
+from irestore.batch.restorer import Restorer
 from irestore.batch.run import RunOptions
 from irestore.cli import main
 from irestore.cli.options import Computing
@@ -160,6 +163,34 @@ def test_fp16_is_refused_on_a_cpu(here: Path, weights: Path) -> None:
     assert ran.code == 2
     assert "this CPU takes several times as long" in ran.err
     assert not (here / "a_x4.png").exists()
+
+
+def test_a_cluster_computes_in_a_precision_that_this_machine_is_slow_in(
+    here: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Workers:
+        threads = 1
+
+        def __init__(self, device: str) -> None:
+            self.device, self.precision = device, ""
+
+        def run(self, items: Sequence[Item], restorer: Restorer, report: Report, _: RunOptions) -> None:
+            (loaded,) = restorer._loaded.values()
+            self.precision = loaded.settings.precision
+            for item in items:
+                report.add(Outcome("done", item.input.path, item.target))
+
+    write_picture(here / "a.png")
+    for device, code, precision in (("cuda", 0, "fp16"), ("cpu", 2, "")):
+        workers = Workers(device)
+        monkeypatch.setattr("irestore.cli.job._connected", lambda options, _, w=workers: replace(options, workers=w))
+        assert main(["sr", "--weights", str(weights), "a.png", "--precision", "fp16"]) == code
+        assert workers.precision == precision
+
+
+def test_several_cpus_are_a_cpu() -> None:
+    assert Computing(device="cpu,cpu").on_cpu()
+    assert not Computing(device="cuda:0,cuda:1").on_cpu()
 
 
 def test_results_do_not_depend_on_the_tile(here: Path, weights: Path) -> None:

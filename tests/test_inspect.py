@@ -114,3 +114,15 @@ def test_curves_are_drawn_on_common_axes_and_named():
     assert {"<1>", "two", "up", "across", "10", "100", "1,000"} <= {each.text for each in drawing}
     with pytest.raises(ValueError, match="up: there is nothing to draw"):
         svg([Panel("up", "across", {"one": [(0, 0.0)]}, log=True)])
+
+
+def test_features_are_seen_in_bf16_too(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("irestore.devices.KNOWS_BF16", True)
+    seen = []
+    for precision in ("fp32", "bf16"):
+        assert (
+            main(["inspect", "a.png", "-m", "tiny.safetensors", "-d", "cpu", "--precision", precision, "--json"]) == 0
+        )
+        seen.append([each["std"] for each in json.loads(capsys.readouterr().out)["blocks"]])
+    assert seen[0] != seen[1]
+    assert seen[0] == pytest.approx(seen[1], rel=0.02)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from irestore.field import Field
 from irestore.models.network import Network
 from irestore.planning import Settings
 from irestore.runner import restore
+from irestore.statistics import Products, Statistics
 
 
 @pytest.mark.parametrize("architecture", BASES)
@@ -77,3 +79,10 @@ def test_several_devices_share_the_one_picture_of_a_run(tmp_path: Path, monkeypa
     assert main([*command, *names[1:]]) == 0
     assert sizes == [2]
     assert len(results(tmp_path / "out")) == 3
+
+
+@pytest.mark.parametrize("sums", [Statistics.of, partial(Products.of, heads=1)])
+def test_sums_of_another_device_are_merged(sums: Any) -> None:
+    first, second = (sums(torch.ones(1, 2, 3, 4, device=device)) for device in ("meta", "cpu"))
+    merged = vars(first.merge(second)).values()  # two GPUs in one machine: "meta" stands for the first
+    assert {value.device.type for value in merged if isinstance(value, torch.Tensor)} == {"meta"}

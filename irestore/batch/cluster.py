@@ -21,10 +21,10 @@ from irestore.batch.inputs import Item
 from irestore.batch.plan import EXISTS
 from irestore.batch.pool import Pool
 from irestore.batch.progress import attend
-from irestore.batch.report import Outcome, Report
+from irestore.batch.report import Collected, Outcome, Report
 from irestore.batch.restorer import BATCH_PIXELS, MOST_BESIDE, Restorer
 from irestore.batch.run import UNFORESEEN, RunOptions, run
-from irestore.devices import exact_convolutions
+from irestore.devices import exact_convolutions, keep_freed_memory
 from irestore.errors import IrestoreError, RestoreError, UsageError, install_command
 
 try:
@@ -99,20 +99,18 @@ class _Worker:
         with contextlib.suppress(OSError):
             os.chdir(folder)  # relative paths mean what they mean to the driver
         torch.set_num_threads(workers.threads)
+        keep_freed_memory()
         self._pool, self._options = Pool([restorer.on(workers.device)]), options
         exact_convolutions(self._pool.device).__enter__()  # for good: calls side by side would turn it for each other
 
-    def restore(self, items: Sequence[Item]) -> tuple[list[Any], list[str], IrestoreError | None]:
+    def restore(self, items: Sequence[Item]) -> tuple[list[tuple[Outcome, int]], list[str], IrestoreError | None]:
         """Outcomes, each with pixels; the notes on them; and why no more is to be tried, as where a disk is full."""
-        outcomes, notes, cause = list[Any](), list[str](), None
-        report = Report(progress=False)
-        report.note = lambda text: notes.append(text)  # type: ignore[method-assign]
-        report.add = lambda *told: outcomes.append(told)  # type: ignore[method-assign]
+        report = Collected(progress=False)
         try:
             run(items, self._pool, report, self._options)
         except IrestoreError as error:
-            cause = error
-        return outcomes, notes, cause
+            return report.outcomes, report.notes, error
+        return report.outcomes, report.notes, None
 
 
 @dataclass(eq=False)
@@ -205,8 +203,6 @@ class _Driver:
 
     def _bury(self, actor: _Actor, error: Exception) -> None:
         """Replace an actor, and have its pictures done again; those for which that is once too often have failed."""
-        if actor not in self.actors:
-            return  # another of its calls has told
         ray.kill(actor.handle)  # one that cannot be reached may live
         self.actors.remove(actor)
         self.failed_starts += bool(actor.begins)
@@ -231,7 +227,7 @@ class _Driver:
         if outcome.input in self.deaths and outcome.reason == EXISTS:  # made by the actor that died
             outcome, pixels = replace(outcome, status="done", reason="", output_size=item.chain.size), item.pixels
         self.report.add(outcome, pixels)
-        self.report.shown.advance(item.work, computed=outcome.status == "done")
+        self.report.advance(item.work, computed=outcome.status == "done")
         self.report.concluded(0)
         if self.report.unforeseen >= UNFORESEEN:
             self.stop(RestoreError(f"{UNFORESEEN} pictures in a row failed for reasons that nobody foresaw"))

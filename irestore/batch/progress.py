@@ -30,10 +30,11 @@ def attend(
         ended.set()
 
     workers = [threading.Thread(target=whole, name="worker", daemon=True) for _ in range(many)]
-    for worker in workers:
-        worker.start()
+    waiting = list(workers)  # to be started
     while True:
         try:
+            while waiting:
+                waiting.pop().start()
             while any(worker.is_alive() for worker in workers):  # a `join` cut short by Ctrl-C takes it for dead
                 ended.wait(DRAW_SECONDS)
                 ended.clear()

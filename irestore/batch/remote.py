@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from irestore.errors import STANDS_FOR_URLS, ReadError, UsageError, WriteError, install_command, named
+from irestore.errors import STANDS_FOR_URLS, ReadError, UsageError, WriteError, install_command
 
 Each = TypeVar("Each")
 Made = TypeVar("Made")
@@ -31,7 +31,11 @@ def is_url(name: str) -> bool:
 
 def url_of(path: Path) -> str | None:
     """The URL for which a file stands; None for one that is itself meant. Any process can tell."""
-    return url if is_url(url := named(path)) else None
+    for number, part in enumerate(path.parts):
+        if part.startswith(STANDS_FOR_URLS):
+            scheme, *rest = path.parts[number + 1 :]
+            return f"{scheme}://{'/'.join(rest)}"
+    return None
 
 
 def stand_ins(
@@ -57,10 +61,14 @@ def stand_ins(
             inside = depth != 0 or not system.isdir(root)
             for name in system.find(root, maxdepth=depth or None) if inside else ["/.folder"]:
                 path = Path(base + name.removeprefix(root))
+                if ".." in path.parts:  # which would lead out of the folder
+                    raise UsageError(f"{url}: has {name}, which no file can stand for; leave it out, or rename it")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
         except FileNotFoundError:
             return  # without a stand-in it is told as any file that is not there
+        except UsageError:
+            raise
         except Exception as error:  # of any kind: each file system has its own
             raise UsageError(f"{url}: cannot be listed: {error}") from error
 
@@ -104,6 +112,7 @@ def sent(target: Path, *, overwrite: bool) -> Iterator[None]:
     yield
     try:
         system, name = _system(url)
+        system.invalidate_cache()  # of listings, which may be older than a result of somebody else
         if not overwrite and system.exists(name):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         system.put_file(str(target), name)

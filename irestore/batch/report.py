@@ -102,8 +102,9 @@ class Report:
         self._models: dict[str, None] = {}  # in the order of their first result
         self._folders: dict[Path, None] = {}
         self._last: Path | None = None  # result
-        self.shown = Progress(self.total_pixels, self.pictures, shown=self.progress and self.verbosity >= 0)
-        self.present, self.tick, self.say = self.shown.present, self.shown.tick, self.shown.say
+        self._shown = Progress(self.total_pixels, self.pictures, shown=self.progress and self.verbosity >= 0)
+        self.present, self.advance = self._shown.present, self._shown.advance
+        self.tick, self.say = self._shown.tick, self._shown.say
 
     def add(self, outcome: Outcome, pixels: int = 0) -> None:
         """Count a picture, write its record, and say what people should know about it."""
@@ -153,19 +154,19 @@ class Report:
     def concluded(self, pixels: float) -> None:
         """Count a picture of the plan as finished, with the pixels of it that need no computing any more."""
         with self._lock:
-            self.shown.concluded += 1
-        self.shown.advance(pixels, computed=False)
+            self._shown.concluded += 1
+        self._shown.advance(pixels, computed=False)
 
     def started(self, hint: Callable[[float], str] | None = None) -> None:
         """Start the clock, after loading. `hint` says what would be faster, for a run that will take long."""
         self._started = time.monotonic()
-        self.shown.hint = hint if self.verbosity >= 0 else None
-        self.shown.start()
+        self._shown.hint = hint if self.verbosity >= 0 else None
+        self._shown.start()
 
     def close(self) -> None:
         """Stop the clock and remove the bar."""
         self.totals.seconds = time.monotonic() - self._started
-        self.shown.close()
+        self._shown.close()
 
     def summary(self) -> list[str]:
         """Lines for people: the failures again and the slowest picture, then counts, place of results and models."""
@@ -196,6 +197,22 @@ class Report:
         except ValueError:  # absolute and relative ones, or several drives
             return f"in {len(self._folders)} folders, "
         return f"{'in' if len(self._folders) == 1 else 'below'} {common or '.'}{os.sep}, "
+
+
+class Collected(Report):
+    """Keeps what is reported, for another process to report."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.outcomes, self.notes = list[tuple[Outcome, int]](), list[str]()
+
+    def add(self, outcome: Outcome, pixels: int = 0) -> None:
+        """Keep an outcome, with the pixels of its picture."""
+        self.outcomes.append((outcome, pixels))
+
+    def note(self, text: str) -> None:
+        """Keep a note."""
+        self.notes.append(text)
 
 
 def _told(outcome: Outcome) -> str:

@@ -198,14 +198,14 @@ class Restorer:
         ]
         pixels = loaded(planes, strength, progress)
         return [
-            picture.replaced(restored, self._alpha_of(loaded, picture))
+            picture.replaced(restored, self._alpha_of(loaded, picture, strength))
             for picture, restored in zip(filled, pixels, strict=True)
         ]
 
-    def _alpha_of(self, loaded: Loaded, picture: images.Picture) -> Plane | None:
+    def _alpha_of(self, loaded: Loaded, picture: images.Picture, strength: float) -> Plane | None:
         if picture.alpha is None:
             return None
         if self._alpha == "resize":
             scale = loaded.network.scale
             return images.resize_alpha(picture.alpha, picture.height * scale, picture.width * scale)
-        return one_channel(loaded([picture.alpha[..., None].repeat(3, axis=2)])[0])
+        return one_channel(loaded([picture.alpha[..., None].repeat(3, axis=2)], strength)[0])

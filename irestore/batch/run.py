@@ -14,10 +14,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 from irestore.batch import files
+from irestore.batch.chain import Step
 from irestore.batch.files import RunOptions as RunOptions
 from irestore.batch.inputs import Item
 from irestore.batch.plan import EXISTS
@@ -137,11 +138,18 @@ class _Run:
         if item.frames == 1:
             yield self._compute(list(frames), [work])[0]
             return
-        size = self.pool.batch_size(*item.chain.source, item.chain.steps)
+        batches = self._batches(frames, item.chain.steps)
         with ThreadPoolExecutor(work.side_by_side) as pool:
-            while some := [batch for _ in range(work.side_by_side) if (batch := list(islice(frames, size)))]:
+            while some := list(islice(batches, work.side_by_side)):
                 for restored in pool.map(partial(self._compute, unit=[work]), some):
                     yield from restored
+
+    def _batches(self, frames: Iterator[Picture], steps: tuple[Step, ...]) -> Iterator[list[Picture]]:
+        """The frames of a file as they are restored at once; those of a file of pages may differ in size."""
+        for padded, alike in groupby(frames, lambda frame: self.pool.padded(frame.height, frame.width, steps)):
+            size = self.pool.batch_size(*padded[0], steps) if padded else 1
+            while batch := list(islice(alike, size)):
+                yield batch
 
     def _read(self, work: Work) -> Iterator[Picture]:
         if self.stop.is_set():
@@ -164,8 +172,10 @@ class _Run:
 
         came = time.monotonic()
         with self.pool.turn(unit[0].side_by_side) as restorer:
-            for work in unit:  # frames of one animation wait side by side
-                work.seconds -= (time.monotonic() - came) / (work.side_by_side if work.item.frames > 1 else len(unit))
+            waited = (time.monotonic() - came) / (unit[0].side_by_side if unit[0].item.frames > 1 else len(unit))
+            with self.lock:  # frames of one animation wait side by side
+                for work in unit:
+                    work.seconds -= waited
             if self.stop.is_set():
                 raise StoppedError
             self.report.present(unit[0].item.input.path)
@@ -179,7 +189,7 @@ class _Run:
     def _advance(self, work: Work, pixels: float) -> None:
         with self.lock:
             work.shown += pixels
-        self.report.shown.advance(pixels)
+        self.report.advance(pixels)
 
     def _write(self, work: Work, pictures: Iterator[Picture]) -> None:
         """Write an item, taking its pictures one by one, and report what became of it."""

@@ -48,7 +48,6 @@ def _inspect(picture: Path, output: Path | None, overwrite: bool, **values: Any)
 
     entry, path, _ = obtain(model, wanted)
     network = weights.read(entry, path, computing.begin()[0])
-    restorer = Restorer({Step(network.task, network.scale): network}, computing.settings(), alpha="drop")
     area, count = pixels.height * pixels.width, len(blocks(network))
     progress, seen = Progress(area, 1, shown=not values["no_progress"]), {}
 
@@ -59,7 +58,8 @@ def _inspect(picture: Path, output: Path | None, overwrite: bool, **values: Any)
 
     progress.present(picture)
     try:
-        with watched(network, see):
+        with watched(network, see):  # around the Restorer too, which may copy the network
+            restorer = Restorer({Step(network.task, network.scale): network}, computing.settings(), alpha="drop")
             restorer([pixels], lambda share: progress.tick())
     finally:
         progress.close()

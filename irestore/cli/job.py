@@ -180,8 +180,11 @@ def _restore(options: Options, job: Job, report: Report) -> None:
     from irestore.batch.restorer import Restorer
     from irestore.batch.run import RunOptions, run
 
-    computing = options.computing if options.workers is None else replace(options.computing, device="cpu")
-    devices, settings = computing.begin(), computing.settings()
+    computing, settings = options.computing, options.computing.settings()
+    if options.workers is not None:  # here only what the workers are to do is prepared
+        on_cpus = options.workers.device == "cpu"
+        computing = replace(computing, device="cpu", precision=computing.precision if on_cpus else "auto")
+    devices = computing.begin()
     where = str(options.workers or ", ".join(map(str, devices)))
     alpha, strength = options.pictures.alpha, options.strength
     restorers = []

@@ -138,7 +138,7 @@ class Computing:
             from irestore.devices import pick
 
             return pick().type == "cpu"
-        return self.device == "cpu"
+        return self.device.split(",")[0] == "cpu"
 
     def begin(self) -> "list[torch.device]":
         """Set the number of threads and how memory is kept, and give the devices. Raises UsageError."""

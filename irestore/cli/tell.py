@@ -70,14 +70,15 @@ def circumstances(plan: Plan, networks: "Mapping[Step, Network]", devices: str, 
         device = devices
         if computing.device == "auto":
             device += " (PyTorch sees no GPU)" if device == "cpu" else " (auto: a GPU before the CPU)"
-        if network.device.type == "cpu":
+        here = options.workers is None
+        if here and network.device.type == "cpu":
             device += f", threads: {torch.get_num_threads()}"
         precision = "fp32 (auto: the exact one)" if settings.precision == "auto" else settings.precision
         millions = sum(each.numel() for each in network.parameters()) / 1e6
         line = f"{network.name} ({millions:.1f} M parameters) on {device}; {precision}"
         if step.lossy:
             line += "; for pictures compressed with loss, unless -m names a model"
-        if step in sizes:
+        if here and step in sizes:
             (height, width), plan_of = sizes[step], cost(network, *sizes[step], settings)
             tile = "no tiles" if plan_of.tile is None else "tiles of {1}x{0}".format(*plan_of.tile)
             why = " (auto: the fastest that fits)" if settings.tile == "auto" else ""

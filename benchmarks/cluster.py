@@ -26,12 +26,13 @@ from benchmarks.batch import pictures, show
 from irestore import images, weights
 from irestore.batch.chain import Size, Step
 from irestore.batch.cluster import connected
+from irestore.batch.files import RunOptions
 from irestore.batch.inputs import Item, find
 from irestore.batch.plan import Request, plan
 from irestore.batch.pool import Pool
 from irestore.batch.report import Outcome, Report
 from irestore.batch.restorer import Restorer
-from irestore.batch.run import RunOptions, run
+from irestore.batch.run import run
 from irestore.planning import Settings
 
 STEP, NODES, DEADLY = Step("sr", 4), 2, "00042.png"

@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 
 __all__ = ["IrestoreError", "Settings", "__version__", "load", "restore"]
 
-_HOMES = {"load": "irestore.api", "restore": "irestore.api", "Settings": "irestore.runner"}
+_HOMES = {"load": "irestore.api", "restore": "irestore.api", "Settings": "irestore.planning"}
 
 
 def __getattr__(name: str) -> object:

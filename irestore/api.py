@@ -10,13 +10,12 @@ import torch
 
 from irestore import weights
 from irestore.batch.chain import Step
-from irestore.batch.restorer import Restorer
+from irestore.batch.restorer import Loaded, Restorer
 from irestore.devices import pick
 from irestore.errors import UsageError
 from irestore.images.samples import PillowImage, check_range, from_array, from_pillow, to_array, to_pillow
 from irestore.models.network import Network
 from irestore.planning import Settings
-from irestore.runner import restore as restore_tensor
 from irestore.tasks import TASKS
 
 Picture = TypeVar("Picture", PillowImage, np.ndarray[Any, Any], torch.Tensor)
@@ -97,8 +96,5 @@ def _tensor(network: Network, image: torch.Tensor, strength: float, settings: Se
         raise UsageError(f"tensor of {image.dtype}: must be floating, in 0..1")
     if image.numel():
         check_range(float(image.min()), float(image.max()), "tensor")
-    batch = image if image.ndim == 4 else image[None]
-    result = restore_tensor(network, batch, settings)
-    if strength < 1:
-        result = torch.lerp(batch.to(result), result, strength)
+    result = Loaded(network, settings).restored(image if image.ndim == 4 else image[None], strength)
     return result if image.ndim == 4 else result[0]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from irestore.scratch import Store
 from irestore.statistics import Moments, Products, Statistics
-from irestore.tiling import Box, Padding, Tiling
+from irestore.tiling import Box, Padding, Sums, Tiling
 
 
 class Field:
@@ -40,12 +40,12 @@ class Field:
         self.batch, self.height, self.width, self.channels = store.data.shape
 
     @classmethod
-    def of(cls, image: Tensor, tiling: Tiling, resolution: Fraction = Fraction(1)) -> Field:
+    def of(cls, image: Tensor, tiling: Tiling) -> Field:
         """The Field of an image (B, C, H, W); the tensor is not copied where it already lies channels last."""
         data = image.permute(0, 2, 3, 1)
         home = tiling.device if tiling.storage == "device" else torch.device("cpu")
         data = data.to(home, non_blocking=home.type == "cuda").contiguous()
-        return cls(Store(data), tiling, resolution=resolution)
+        return cls(Store(data), tiling)
 
     def release(self) -> None:
         """Lets the system take what of the map lies in memory though it is kept in a file."""
@@ -72,9 +72,9 @@ class Field:
         the image's edge, so that a layer's own padding acts there as it does on the whole map; the halo is cut off the
         result. With `padding`, fn sees the map enlarged beyond the image's edge, and the enlargement is cut off again.
         `others` may be maps of another resolution (a whole multiple or fraction); they are read where this one is.
-        `into`, one of these maps, of the result's shape, gives its room to the result, unless that is of another type,
-        and is not to be used again; of it `fn` may use at each pixel that pixel only, for its neighbours may be
-        overwritten already.
+        `into`: write the result over this map, one of those that are read and of the result's shape (unless the result
+        is of another type). The map must not be used afterwards, and `fn` may read of it only the pixel that it
+        computes, since neighbours may be overwritten already.
         `placed`: fn is also told, as `box`, which pixels of the map it sees.
         """
         room, target = None if into is None else into._store, None
@@ -149,19 +149,27 @@ class Field:
         target.write(result, 0, 0)
         return target
 
+    def _sum(self, sums_of: Callable[[Tensor], Sums], *, counted: bool) -> Sums:
+        """What `sums_of` gives for the tiles (B, h, w, C), merged; `counted`: progress is told of it."""
+        tiling, image = self._tiling, Box(0, 0, self.height, self.width)
+        merged: Sums | None = None
+
+        def compute(box: Box) -> Sums:
+            return sums_of(self._read(box, None).permute(0, 2, 3, 1))
+
+        for box, sums in tiling.over(image, 1, self._resolution, 1, compute):
+            merged = merged.merge(sums) if merged else sums
+            self.release()
+            if counted and tiling.progress:
+                tiling.progress(box.pixels / image.pixels)
+        _, merged = tiling.agreed(None, merged)
+        assert merged is not None
+        return merged
+
     def _whole_statistics(self) -> Statistics:
         if self._statistics is None:
-            statistics: Statistics | None = None
-            image = Box(0, 0, self.height, self.width)
-            for _, more in self._tiling.over(image, 1, self._resolution, 1, self._statistics_of):
-                statistics = statistics.merge(more) if statistics else more
-                self.release()
-            _, self._statistics = self._tiling.agreed(None, statistics)
-        assert self._statistics is not None
+            self._statistics = self._sum(Statistics.of, counted=False)
         return self._statistics
-
-    def _statistics_of(self, box: Box) -> Statistics:
-        return Statistics.of(self._read(box, None).permute(0, 2, 3, 1))
 
     def mean(self) -> Tensor:
         """The mean of each channel over the whole map, (B, C, 1, 1)."""
@@ -176,19 +184,11 @@ class Field:
 
         fn: (B, C, h, w) -> (B, heads * N, h, w), pixel by pixel. Gives (B, heads, N, N).
         """
-        tiling, image = self._tiling, Box(0, 0, self.height, self.width)
-        products: Products | None = None
-        for box, more in tiling.over(image, 1, self._resolution, 1, partial(self._products_of, fn, heads)):
-            products = products.merge(more) if products else more
-            self.release()
-            if tiling.progress:
-                tiling.progress(box.pixels / image.pixels)
-        _, products = tiling.agreed(None, products)
-        assert products is not None
-        return self._value(products.total)
 
-    def _products_of(self, fn: Callable[[Tensor], Tensor], heads: int, box: Box) -> Products:
-        return Products.of(fn(self._read(box, None)).permute(0, 2, 3, 1), heads)
+        def products(tile: Tensor) -> Products:
+            return Products.of(fn(tile.permute(0, 3, 1, 2)).permute(0, 2, 3, 1), heads)
+
+        return self._value(self._sum(products, counted=True).total)
 
     def _value(self, value: Tensor) -> Tensor:
         dtype = self._store.data.dtype

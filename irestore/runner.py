@@ -67,7 +67,7 @@ def restore(
         multiple=model.window,
         device=model.device,
         storage=storage,
-        progress=progress and Progress(progress, model.passes),
+        progress=progress and PassCounter(progress, model.passes),
     )
     try:
         with torch.no_grad(), exact_convolutions(model.device):
@@ -115,7 +115,7 @@ def mean_over_turns(
     return total.div_(8)
 
 
-class Progress:
+class PassCounter:
     """Turns shares of one map, of `passes` maps, into the share of the whole run."""
 
     def __init__(self, told: Callable[[float], None], passes: int) -> None:

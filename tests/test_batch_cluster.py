@@ -13,11 +13,11 @@ from tiny import CONFIG, IRESTORE, finish, irestore, results, start, write_pictu
 
 from irestore import images, models
 from irestore.batch.chain import Size, Step
+from irestore.batch.files import RunOptions
 from irestore.batch.inputs import find
 from irestore.batch.plan import Request, plan
 from irestore.batch.report import Report
 from irestore.batch.restorer import Restorer
-from irestore.batch.run import RunOptions
 from irestore.cli import main
 from irestore.planning import Settings
 

@@ -14,12 +14,13 @@ from tiny import CONFIG, results, write_picture, write_weights
 
 from irestore import images, models
 from irestore.batch.chain import Size, Step
+from irestore.batch.files import RunOptions
 from irestore.batch.inputs import Item, find
 from irestore.batch.plan import Request, plan
 from irestore.batch.pool import Pool
 from irestore.batch.report import Report
 from irestore.batch.restorer import Restorer
-from irestore.batch.run import RunOptions, run
+from irestore.batch.run import run
 from irestore.cli import main
 from irestore.errors import RestoreError
 from irestore.models.network import Network

@@ -21,12 +21,13 @@ from tiny import CONFIG, results, size_of, write_picture
 from irestore import images, models
 from irestore.batch import files
 from irestore.batch.chain import Size, Step
+from irestore.batch.files import RunOptions
 from irestore.batch.inputs import Item, find
 from irestore.batch.plan import Request, plan
 from irestore.batch.pool import Pool, batches
 from irestore.batch.report import Outcome, Report, Totals
 from irestore.batch.restorer import Restorer
-from irestore.batch.run import RunOptions, run
+from irestore.batch.run import run
 from irestore.errors import OutOfMemoryError, ReadError, RestoreError, WriteError, duration, one_line
 from irestore.planning import Settings, cost
 

@@ -21,10 +21,10 @@ from tiny import CONFIG, Ran, finish, interrupt, irestore, results, size_of, sta
 from irestore import images
 from irestore import weights as weights_package
 from irestore.batch import progress
+from irestore.batch.files import RunOptions
 from irestore.batch.inputs import Item
 from irestore.batch.report import Outcome, Report
 from irestore.batch.restorer import Restorer
-from irestore.batch.run import RunOptions
 from irestore.cli import main
 from irestore.cli.options import Computing
 from irestore.weights import hub

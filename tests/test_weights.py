@@ -408,7 +408,7 @@ def test_a_config_that_would_build_for_minutes_is_refused_at_once(tmp_path, stat
     began = time.process_time()
     with pytest.raises(WeightsError, match=r"is out of range: at most|the config makes|the file lacks"):
         weights.load(weights.from_file(path))
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 4  # 2 on a usual machine that has nothing else to do
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are POSIX's")

@@ -17,13 +17,14 @@ from typing import Any
 
 import torch
 
+from irestore.batch.files import RunOptions
 from irestore.batch.inputs import Item
 from irestore.batch.plan import EXISTS
 from irestore.batch.pool import Pool
 from irestore.batch.progress import attend
 from irestore.batch.report import Collected, Outcome, Report
 from irestore.batch.restorer import BATCH_PIXELS, MOST_BESIDE, Restorer
-from irestore.batch.run import UNFORESEEN, RunOptions, run
+from irestore.batch.run import UNFORESEEN, run
 from irestore.devices import exact_convolutions, keep_freed_memory
 from irestore.errors import IrestoreError, RestoreError, UsageError, install_command
 

@@ -12,7 +12,7 @@ from irestore.batch.chain import MOST, Size, Step, chain_of
 from irestore.batch.checks import check_folders, check_inputs_kept, check_space, check_targets
 from irestore.batch.inputs import Elsewhere, Input, Item, Refused, examine
 from irestore.batch.naming import STDOUT, Naming, Seen, check_template, default_template, name_safe, names_picture
-from irestore.batch.remote import at_once, source, url_of
+from irestore.batch.remote import in_threads, source, url_of
 from irestore.batch.report import Outcome
 from irestore.errors import ImageError, UsageError
 
@@ -64,17 +64,15 @@ def plan(request: Request, found: Iterable[Input | Refused | Elsewhere], *, dry:
     inputs = [each for each in found if isinstance(each, Input)]
     naming = _naming(request, inputs, several=len(found) > 1)
     mine = [each for each in found if not isinstance(each, Elsewhere)]
-    many = any(url_of(each.path) for each in mine)
-    planned = list(zip(mine, at_once(partial(_planned, request, naming), mine, many), strict=True))
+    over = in_threads if any(url_of(each.path) for each in mine) else map
+    planned = list(zip(mine, over(partial(_planned, request, naming), mine), strict=True))
     items = [result for _, result in planned if isinstance(result, Item)]
     settled = [result for _, result in planned if isinstance(result, Outcome)]
     check_targets((each, result.target) for each, result in planned if isinstance(each, Input) and result.target)
-    # Of other shards only what lies in the place of a result is looked at.
-    elsewhere = {os.path.abspath(each.path) for each in found if isinstance(each, Elsewhere)}  # noqa: PTH100 as above
-    met = [examine(i.target) for i in items if elsewhere and i.target and os.path.abspath(i.target) in elsewhere]  # noqa: PTH100
-    inputs += [each for each in met if isinstance(each, Input)]
-    known = [*settled, *(_planned(request, naming, each) for each in met)]
-    own = {each.input for each in known if isinstance(each, Outcome) and each.reason == MADE_BEFORE}
+    others = _of_other_shards(found, items)
+    outcomes = [*settled, *(_planned(request, naming, each) for each in others)]
+    own = {each.input for each in outcomes if isinstance(each, Outcome) and each.reason == MADE_BEFORE}
+    inputs += [each for each in others if isinstance(each, Input)]
     check_inputs_kept(items, [each for each in inputs if each.path not in own])
     unwritable = check_folders(items, dry=dry)
     possible: list[Item] = []
@@ -85,6 +83,13 @@ def plan(request: Request, found: Iterable[Input | Refused | Elsewhere], *, dry:
             possible.append(item)
     check_space(possible)
     return Plan(tuple(possible), tuple(settled))
+
+
+def _of_other_shards(found: Iterable[Input | Refused | Elsewhere], items: Iterable[Item]) -> list[Input | Refused]:
+    """The inputs of other shards that lie where this one would write; no others are looked at."""
+    theirs = {os.path.abspath(each.path) for each in found if isinstance(each, Elsewhere)}  # noqa: PTH100 follows no link
+    targets = (item.target for item in items if theirs and item.target is not None)
+    return [examine(target) for target in targets if os.path.abspath(target) in theirs]  # noqa: PTH100
 
 
 def _naming(request: Request, inputs: Sequence[Input], *, several: bool) -> Naming:

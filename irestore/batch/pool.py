@@ -10,9 +10,9 @@ from irestore.batch.restorer import Restorer
 
 
 class Pool:
-    """Restorers of the same models, one a device, all of one kind, so that a result does not tell which it was.
+    """Restorers of the same models, one per device, all devices of one kind, so that it does not matter which computes.
 
-    What is computed at once follows from the first of them.
+    Limits are those of the first.
     """
 
     def __init__(self, restorers: Sequence[Restorer]) -> None:

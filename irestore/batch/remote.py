@@ -72,18 +72,16 @@ def stand_ins(
         except Exception as error:  # of any kind: each file system has its own
             raise UsageError(f"{url}: cannot be listed: {error}") from error
 
-    at_once(partial(look, depth=None if recursive else 0), urls)
+    in_threads(partial(look, depth=None if recursive else 0), urls)
     beside = {url.rstrip("/").rpartition("/")[0] for url in urls if output is None and not recursive}
-    at_once(partial(look, depth=1), sorted(beside))
+    in_threads(partial(look, depth=1), sorted(beside))
     if output is not None and is_url(output):
         look(output, None)
     return [local(each) for each in inputs], output and local(output)
 
 
-def at_once(call: Callable[[Each], Made], items: Iterable[Each], many: bool = True) -> list[Made]:
-    """What a call gives for each item, in order; with `many`, some items at once."""
-    if not many:
-        return [call(each) for each in items]
+def in_threads(call: Callable[[Each], Made], items: Iterable[Each]) -> list[Made]:
+    """What a call gives for each item, in order; some items at once, in threads."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(call, items))
 

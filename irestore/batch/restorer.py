@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from irestore import images
 from irestore.batch.chain import Step, stages
@@ -19,7 +20,7 @@ from irestore.runner import pad, restore
 from irestore.tiling import is_out_of_memory, round_up
 
 AlphaMode = Literal["resize", "restore", "drop"]
-Progress = Callable[[float], None]
+OnProgress = Callable[[float], None]
 Steps = Sequence[Step] | None  # None: all that there are networks for
 LARGEST_BATCH = 16  # pictures; beyond that, or beyond so many pixels, a GPU gains nothing
 BATCH_PIXELS = 2**20
@@ -47,28 +48,27 @@ class Loaded:
         """What so many pictures of that size take."""
         return cost(self.network, height, width, self.settings, batch=batch * self._planes)
 
-    def __call__(self, planes: Sequence[Plane], strength: float = 1, progress: Progress | None = None) -> list[Plane]:
+    def __call__(self, planes: Sequence[Plane], strength: float = 1, progress: OnProgress | None = None) -> list[Plane]:
         """Arrays (H, W, 3) of one padded size -> arrays (H * scale, W * scale, 3); `strength` as of `Restorer`."""
         tensors = [torch.from_numpy(each).permute(2, 0, 1)[None] for each in planes]  # (1, 3, H, W)
         if len(tensors) > 1:  # padded here as `restore` would, so that they fit together
             tensors = [pad(each, self.network.multiple) for each in tensors]
-        image = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
-        result = self._compute(image, progress)
-        if strength < 1:
-            result = torch.lerp(image, result, strength)
+        result = self.restored(torch.cat(tensors) if len(tensors) > 1 else tensors[0], strength, progress)
         scale = self.network.scale
         sizes = (plane.shape[:2] for plane in planes)
         cut = [each[:, : h * scale, : w * scale] for each, (h, w) in zip(result, sizes, strict=True)]
         return [each.permute(1, 2, 0).contiguous().numpy() for each in cut]
 
-    def _compute(self, image: torch.Tensor, progress: Progress | None) -> torch.Tensor:
-        """As `restore`, for networks of one channel too, which take each colour as a picture of its own."""
+    def restored(self, image: Tensor, strength: float = 1, progress: OnProgress | None = None) -> Tensor:
+        """(B, 3, H, W) -> (B, 3, H * scale, W * scale); a network of one channel takes each colour as a picture."""
+        planes = image
         if self.network.in_chans == 1 and image.shape[1] == 3:
-            planes = self._compute(image.reshape(-1, 1, *image.shape[2:]), progress)
-            return planes.reshape(-1, 3, *planes.shape[2:])
-        return restore(
-            self.network, image, self.settings, progress, shrunk=self._remember, beside=self.beside, halved=self.halved
+            planes = image.reshape(-1, 1, *image.shape[2:])
+        result = restore(
+            self.network, planes, self.settings, progress, shrunk=self._remember, beside=self.beside, halved=self.halved
         )
+        result = result.view(len(image), -1, *result.shape[2:])
+        return torch.lerp(image.to(result), result, strength) if strength < 1 else result
 
     def _remember(self, tile: int) -> None:
         """Begin the next picture with a tile that has fitted into memory."""
@@ -99,12 +99,12 @@ class Restorer:
         self.large_pictures = 1 + spare  # in memory at once, of those that are computed alone
 
     def on(self, device: torch.device | str) -> "Restorer":
-        """The same on a device, to which the networks move, with the threads that there are now."""
+        """A copy for another device, with the threads that there are now; the networks themselves move there."""
         networks = {step: each.network.to(device) for step, each in self._loaded.items()}
         return Restorer(networks, self._settings, alpha=self._alpha, strength=self._strength)
 
     def share(self, others: "Sequence[Restorer]") -> None:
-        """Compute each picture on the devices of these, too."""
+        """Let the devices of these compute tiles of each picture, too."""
         for step, loaded in self._loaded.items():
             same = [other._loaded[step] for other in others]
             loaded.beside = [other.network for other in same]
@@ -160,7 +160,7 @@ class Restorer:
         return peak if sys.platform == "darwin" else peak * 1024
 
     def __call__(
-        self, pictures: Sequence[images.Picture], progress: Progress = lambda share: None, steps: Steps = None
+        self, pictures: Sequence[images.Picture], progress: OnProgress = lambda share: None, steps: Steps = None
     ) -> list[images.Picture]:
         """Pictures of the same `padded` sizes -> what the networks make of them, each as if it had been alone.
 
@@ -189,7 +189,7 @@ class Restorer:
         return restored
 
     def _through(
-        self, loaded: Loaded, pictures: Sequence[images.Picture], strength: float, progress: Progress
+        self, loaded: Loaded, pictures: Sequence[images.Picture], strength: float, progress: OnProgress
     ) -> list[images.Picture]:
         """Pictures of one padded size, by one network."""
         filled = [images.fill_transparent(picture) for picture in pictures]

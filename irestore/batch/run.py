@@ -19,7 +19,7 @@ from pathlib import Path
 
 from irestore.batch import files
 from irestore.batch.chain import Step
-from irestore.batch.files import RunOptions as RunOptions
+from irestore.batch.files import RunOptions
 from irestore.batch.inputs import Item
 from irestore.batch.plan import EXISTS
 from irestore.batch.pool import Pool, batches

@@ -11,7 +11,7 @@ from irestore.tasks import TASKS
 from irestore.weights import hub
 
 
-def candidates(model: Model, computing: Computing, task: str, scale: str | None) -> tuple[weights.Entry, ...]:
+def candidates(model: Model, computing: Computing, task: str, scale: int | None) -> tuple[weights.Entry, ...]:
     """The models that may be used, best first; `scale` is that of --scale.
 
     On a CPU the bundled one comes first whatever the pictures are, so that a command that is run again takes the same.
@@ -25,20 +25,20 @@ def candidates(model: Model, computing: Computing, task: str, scale: str | None)
         return (weights.describe_own(name, architecture=model.architecture, config=config),)
     if model.architecture is not None or model.config:
         raise UsageError("--architecture and --config describe a file; give that to --weights or -m too")
-    wanted = int(scale or DEFAULT_SCALE) if TASKS[task].enlarges else 1
-    if TASKS[task].enlarges and scale is None and name is not None and name not in weights.CHOICES:
-        named = weights.find(name, known)
+    wanted = scale or DEFAULT_SCALE if TASKS[task].enlarges else 1
+    if TASKS[task].enlarges and scale is None and model.named:
+        named = weights.find(model.named, known)
         wanted = named.scale if named.task == task else wanted
     found = weights.candidates(task, wanted, name, model.manifest)
     needs_choice = len(found) > 1 and not found[0].bundled
     return weights.bundled_first(found) if needs_choice and computing.on_cpu() else found
 
 
-def check_fits(entry: weights.Entry, task: str, scale: str | None) -> weights.Entry:
+def check_fits(entry: weights.Entry, task: str, scale: int | None) -> weights.Entry:
     """The entry itself. Raises UsageError where the file of `--weights` does something else than was asked."""
     if entry.task not in ("", task):
         raise UsageError(f"{entry.name}: is made for {entry.task}; use: irestore {entry.task}")
-    asked = {int(scale)} if scale else {2, 3, 4} if TASKS[task].enlarges else {1}
+    asked = {scale} if scale else {2, 3, 4} if TASKS[task].enlarges else {1}
     if entry.scale not in asked:
         raise UsageError(f"{entry.name}: enlarges {entry.scale} times, {task} needs {' or '.join(map(str, asked))}")
     return entry

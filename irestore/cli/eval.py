@@ -48,7 +48,7 @@ class Measuring:
     lr: Path | None = _own(type=FOLDER, metavar="DIR",  # noqa: RUF009
         help="The damaged pictures, paired by name.  [default: made from the clean ones: for sr by MATLAB's bicubic, "
         "for denoise with --sigma, for dejpeg with --quality]")
-    scale: str | None = _own("-x", type=click.Choice(["2", "3", "4"]),
+    scale: int | None = _own("-x", type=click.IntRange(2, 4),
         help=f"For sr: how many times larger.  [default: {DEFAULT_SCALE}, or what --weights is made for]")
     sigma: float | None = _own(type=click.FloatRange(0, 255), metavar="N",
         help="For denoise: add Gaussian noise of N 8-bit levels, not rounded, not clipped, always the same.")

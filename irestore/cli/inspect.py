@@ -85,9 +85,10 @@ def _table(seen: "dict[str, Features]") -> None:
 
 def _task(model: Model) -> str:
     """The task of the model that is named; sr where none is."""
-    name, known = model.weights or model.model, weights.entries(model.manifest)
-    named = name is not None and name not in weights.CHOICES and not model.weights and not weights.is_own(name, known)
-    return weights.find(name or "", known).task if named else "sr"
+    known = weights.entries(model.manifest)
+    if model.named is None or model.weights or weights.is_own(model.named, known):
+        return "sr"
+    return weights.find(model.named, known).task
 
 
 inspect = click.Command(

@@ -16,7 +16,7 @@ from irestore.batch.remote import stand_ins
 from irestore.batch.report import Report
 from irestore.cli.choice import candidates, check_fits, explain, obtain
 from irestore.cli.dryrun import show
-from irestore.cli.options import DEFAULT_SCALE, Model, Options
+from irestore.cli.options import DEFAULT_SCALE, Options
 from irestore.cli.tell import circumstances, hint, report_plan
 from irestore.errors import IrestoreError, UsageError, say
 from irestore.tasks import TASKS
@@ -66,7 +66,7 @@ def prepare(options: Options, stack: ExitStack) -> Job:
     request = Request(
         tasks=tuple(dict.fromkeys(step.task for step in wanted)),
         models={step: entries[0].name for step, entries in wanted.items()},
-        size=options.size or Size(factor=last.scale if _is_named(model) else DEFAULT_SCALE),
+        size=options.size or Size(factor=last.scale if model.named else DEFAULT_SCALE),
         output=output,
         template=files.name,
         overwrite=files.overwrite,
@@ -107,9 +107,9 @@ def _candidates(options: Options) -> dict[Step, tuple[weights.Entry, ...]]:
             )
         other = replace(model, model=named.name if named else None, weights=None, architecture=None, config=())
         wanted[step] = candidates(other, computing, step.task, None)
-    if TASKS[options.task].enlarges and not _is_named(model):
+    if TASKS[options.task].enlarges and not model.named:
         for scale in (2, 3, 4):
-            found = candidates(model, computing, options.task, str(scale))
+            found = candidates(model, computing, options.task, scale)
             own = tuple(entry for entry in found if entry.sources != "lossy") or found
             wanted[Step(options.task, scale)] = own
             every = weights.candidates(options.task, scale, None, model.manifest)  # for `-m fast` too
@@ -121,11 +121,6 @@ def _candidates(options: Options) -> dict[Step, tuple[weights.Entry, ...]]:
     if not own[0].scale:  # which only the file itself tells
         own = (obtain(model, own, quiet=options.messages.quiet).entry,)
     return wanted | {Step(options.task, check_fits(own[0], options.task, None).scale): own}
-
-
-def _is_named(model: Model) -> bool:
-    """Whether the options say which model it is, which then does all the enlarging."""
-    return (model.weights or model.model) not in (None, *weights.CHOICES)
 
 
 def _connected(options: Options, stack: ExitStack) -> Options:
@@ -176,9 +171,10 @@ def run_job(options: Options, job: Job, *, summary: bool = True) -> int:
 
 def _restore(options: Options, job: Job, report: Report) -> None:
     """Load the networks, once a device, and run the plan. Only here torch is imported."""
+    from irestore.batch.files import RunOptions
     from irestore.batch.pool import Pool
     from irestore.batch.restorer import Restorer
-    from irestore.batch.run import RunOptions, run
+    from irestore.batch.run import run
 
     computing, settings = options.computing, options.computing.settings()
     if options.workers is not None:  # here only what the workers are to do is prepared

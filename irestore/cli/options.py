@@ -110,6 +110,14 @@ class Model:
         help="Look for weights in this folder first.")
     offline: bool = flag(help="Make no request to the network.")
 
+    @property
+    def named(self) -> str | None:
+        """The model or file that the options name; none where one is to be chosen, as by best and fast."""
+        from irestore.weights import CHOICES
+
+        name = self.weights or self.model
+        return None if name in CHOICES else name
+
 
 @dataclass(frozen=True)
 class Computing:

@@ -99,7 +99,7 @@ def _first(files: Files) -> dict[str, Path]:
 
 
 def _shown(path: Path, made: Sequence[tuple[Options, Path]], candidates: Sequence[Options]) -> list[Shown]:
-    """The picture, and its results with what made them in place of what their files are."""
+    """The original and its results, each labelled with the options that made it."""
     targets = [folder / f"{path.stem}.png" for _, folder in made]
     before, *after = read([path, *targets], sys.maxsize)
     shown = [replace(before, name=path.name)]

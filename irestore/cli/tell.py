@@ -22,7 +22,7 @@ def report_plan(
     planned: Plan, tasks: Sequence[str], entries: Mapping[Step, weights.Entry], options: Options, report: Report
 ) -> None:
     """Report what was settled by the plan already, and what people may not expect of the rest."""
-    files = options.files
+    files, manifests = options.files, options.model.manifest
     for outcome in planned.settled:
         report.add(outcome)
     reasons = [outcome.reason for outcome in planned.settled]
@@ -43,7 +43,8 @@ def report_plan(
     jpegs = sum(item.info.lossy and not clean.isdisjoint(item.chain.steps) for item in planned.items)
     if jpegs and not {"dejpeg", "restore"} & set(tasks):
         names = " or ".join(sorted(entries[step].name for step in clean))
-        fitting = [e.name for step in clean for e in weights.candidates(step.task, step.scale) if e.sources == "lossy"]
+        every = (each for step in clean for each in weights.candidates(step.task, step.scale, None, manifests))
+        fitting = [entry.name for entry in every if entry.sources == "lossy"]
         remedy = f"-m {fitting[0]} is" if fitting else "--first dejpeg mostly gives a better result"
         report.note(f"{jpegs} compressed with loss, which {names} is not made for; {remedy}")
     several = [item.chain for item in planned.items if sum(step.scale > 1 for step in item.chain.steps) > 1]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from irestore.field import Field
 from irestore.models.block import EPS
-from irestore.models.dat_attention import AdaptiveAttention, ChannelAttention, SpatialAttention
+from irestore.models.dat_attention import AdaptiveAttention, CrossChannelAttention, SpatialAttention
 from irestore.models.layers import ILN
 from irestore.models.trunk import Blocks, Group, Trunk, TrunkConfig, body_conv
 from irestore.statistics import Moments
@@ -125,10 +125,10 @@ class SpatialBlock(Block):
 class ChannelBlock(Block):
     """A block with attention between channels."""
 
-    attn: ChannelAttention
+    attn: CrossChannelAttention
 
     def __init__(self, config: DATConfig, heads: int) -> None:
-        super().__init__(config, ChannelAttention(config.embed_dim, heads, config.qkv_bias))
+        super().__init__(config, CrossChannelAttention(config.embed_dim, heads, config.qkv_bias))
 
     def attended(self, x: Field, before: Moments) -> Field:
         """x + std (convolution * gate of the attention's mean + attention * gate of the convolution)."""

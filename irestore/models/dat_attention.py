@@ -44,7 +44,7 @@ class AdaptiveAttention(nn.Module):
     def values(self, t: Tensor) -> Tensor:
         """v of qkv: (B, C, h, w) -> (B, C, h, w)."""
         dim, bias = t.shape[1], self.qkv.bias
-        return linear(t, self.qkv.weight[2 * dim :], bias if bias is None else bias[2 * dim :])
+        return pointwise(t, self.qkv.weight[2 * dim :], bias if bias is None else bias[2 * dim :])
 
     def gate(self, mean: Tensor) -> Tensor:
         """A gate for each channel of one part from the other's mean over the whole image: (B, C, 1, 1) -> the same."""
@@ -52,10 +52,10 @@ class AdaptiveAttention(nn.Module):
 
     def interact(self, x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
         """x by the gate that y's mean gives, y by one that x gives for each pixel: (B, C, h, w) -> the same."""
-        return linear(x * gate + y * torch.sigmoid(self.spatial_interaction(x)), self.proj.weight, self.proj.bias)
+        return pointwise(x * gate + y * torch.sigmoid(self.spatial_interaction(x)), self.proj.weight, self.proj.bias)
 
 
-class WindowAttention(nn.Module):
+class OblongAttention(nn.Module):
     """Attention inside windows of height x width pixels, which are shifted by half of both or not.
 
     A small network, `pos`, gives each head's bias for every offset between two pixels.
@@ -104,13 +104,13 @@ class SpatialAttention(AdaptiveAttention):
     def __init__(self, dim: int, heads: int, qkv_bias: bool, sides: tuple[int, int], shifted: bool) -> None:
         super().__init__(dim, heads, qkv_bias)
         windows = (sides, sides[::-1])
-        self.attns = nn.ModuleList(WindowAttention(heads // 2, each, shifted, dim // 32) for each in windows)
+        self.attns = nn.ModuleList(OblongAttention(heads // 2, each, shifted, dim // 32) for each in windows)
         self.window, self.shifted = max(sides), shifted
         self.reach = -(-self.window // 2) if shifted else 0
 
     def biases(self) -> list[Tensor]:
-        """For both kinds of windows."""
-        return [each.bias() for each in self.attns if isinstance(each, WindowAttention)]
+        """The position biases of the upright and of the lying windows."""
+        return [each.bias() for each in self.attns if isinstance(each, OblongAttention)]
 
     def forward(self, t: Tensor, biases: list[Tensor], scale: float, size: tuple[int, int], box: Box) -> Tensor:
         """(B, C, h + 2 reach, w + 2 reach) -> (B, C, h, w). `box` is what t is of the map of that `size`.
@@ -122,13 +122,13 @@ class SpatialAttention(AdaptiveAttention):
         inside, regions = parts(box, height, width, t.device) == 4, None
         if self.shifted:
             regions = parts(box, round_up(height, self.window), round_up(width, self.window), t.device)
-        qkv = linear(t, self.qkv.weight, self.qkv.bias).mul_(inside)  # (B, 3 C, ...)
+        qkv = pointwise(t, self.qkv.weight, self.qkv.bias).mul_(inside)  # (B, 3 C, ...)
         halves = qkv.view(len(t), 3, 2, -1, *t.shape[2:]).unbind(2)  # two of (B, 3, C / 2, ...)
         pairs = zip(self.attns, halves, biases, strict=True)
         return torch.cat([each(half, bias, scale, regions, self.reach) for each, half, bias in pairs], 1)
 
 
-class ChannelAttention(AdaptiveAttention):
+class CrossChannelAttention(AdaptiveAttention):
     """Attention of each channel to those of its head, by the cosine between them over the whole image."""
 
     def __init__(self, dim: int, heads: int, qkv_bias: bool) -> None:
@@ -139,7 +139,7 @@ class ChannelAttention(AdaptiveAttention):
         """q and k, head by head: (B, C, h, w) -> (B, 2 C, h, w)."""
         dim, bias = t.shape[1], self.qkv.bias
         order = torch.arange(2 * dim, device=t.device).view(2, self.heads, -1).transpose(0, 1).flatten()
-        return linear(t, self.qkv.weight[order], bias if bias is None else bias[order])
+        return pointwise(t, self.qkv.weight[order], bias if bias is None else bias[order])
 
     def shares(self, gram: Tensor) -> Tensor:
         """softmax(temperature cos(q, k)): products of all `pairs` (B, heads, 2 D, 2 D) -> (B, heads, D, D)."""
@@ -159,6 +159,6 @@ def narrowed(dim: int, narrow: int, out: int) -> tuple[nn.Module, ...]:
     return nn.Conv2d(dim, narrow, 1), BatchNorm(narrow), nn.GELU(), nn.Conv2d(narrow, out, 1)
 
 
-def linear(t: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def pointwise(t: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """(B, C, h, w) -> (B, rows of `weight`, h, w)."""
     return F.linear(t.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)

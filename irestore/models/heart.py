@@ -109,20 +109,24 @@ class HeartBlock(HybridBlock):
         return self.hybrid(x, lambda t, box: attn(t, weights), attn.padding)
 
 
+def heart_blocks(config: HeartConfig, depth: int, heads: int, *, attends: bool = True) -> list[HeartBlock]:
+    """So many blocks, of which every attention_freq-th attends, if any; every second of these is shifted."""
+    blocks = []
+    for i in range(depth):
+        turn, rest = divmod(i, config.attention_freq)
+        attention = RIBAttention(config, heads, shifted=turn % 2 == 1) if attends and rest == 0 else None
+        blocks.append(HeartBlock(config, attention))
+    return blocks
+
+
 class Heart(HybridTrunk):
     """HEART (see the module's docstring), any of its configurations."""
 
     Config = HeartConfig
 
     def __init__(self, config: HeartConfig) -> None:
-        groups = []
-        for depth, heads in zip(config.depths, config.num_heads, strict=True):
-            blocks = []
-            for i in range(depth):  # every attention_freq-th block attends, every second of these is shifted
-                turn, rest = divmod(i, config.attention_freq)
-                attention = RIBAttention(config, heads, shifted=turn % 2 == 1) if rest == 0 else None
-                blocks.append(HeartBlock(config, attention))
-            groups.append(Group(Blocks(blocks), body_conv(config)))
+        each = zip(config.depths, config.num_heads, strict=True)
+        groups = [Group(Blocks(heart_blocks(config, depth, heads)), body_conv(config)) for depth, heads in each]
         super().__init__(config, groups)
 
 

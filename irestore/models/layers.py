@@ -35,7 +35,7 @@ class Linear(nn.Linear):
 
 
 class Conv(nn.Conv2d):
-    """A convolution alike."""
+    """A convolution that computes in the type of its weight, whatever that of the tile."""
 
     def forward(self, t: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C', h', w')."""

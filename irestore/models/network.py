@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,10 +30,12 @@ class Network(nn.Module, ABC):
         does = task_name(self.task, self.scale) if self.task else f"x{self.scale}"
         return f"<{type(self).__name__} {self.name}: {does}, {millions:.1f} M parameters, {self.device}>"
 
+    config: Any  # the frozen dataclass that it was built from
+
     @property
-    @abstractmethod
     def scale(self) -> int:
         """How many times larger the result is, 1 or more."""
+        return int(self.config.upscale)
 
     @property
     @abstractmethod
@@ -45,9 +48,9 @@ class Network(nn.Module, ABC):
         return self.window
 
     @property
-    @abstractmethod
     def in_chans(self) -> int:
         """Channels of the input and of the result."""
+        return int(self.config.in_chans)
 
     @property
     @abstractmethod

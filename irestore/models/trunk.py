@@ -107,6 +107,8 @@ class Trunk(Network):
     and gives the Field of the result, `scale` times as large.
     """
 
+    config: TrunkConfig
+
     def __init__(self, config: TrunkConfig, groups: Sequence[Group]) -> None:
         super().__init__()
         dim, n = config.embed_dim, config.unshuffle
@@ -129,16 +131,6 @@ class Trunk(Network):
     def groups(self) -> list[Group]:
         """All groups, in order."""
         return [group for group in self.layers if isinstance(group, Group)]
-
-    @property
-    def scale(self) -> int:
-        """How many times larger the result is."""
-        return self.config.upscale
-
-    @property
-    def in_chans(self) -> int:
-        """Channels of the input and of the output."""
-        return self.config.in_chans
 
     @property
     def passes(self) -> int:

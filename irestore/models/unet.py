@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from irestore.field import Field
-from irestore.models.heart import HeartBlock, HeartConfig, RIBAttention
+from irestore.models.heart import HeartBlock, HeartConfig, heart_blocks
 from irestore.models.layers import Conv
 from irestore.models.network import Network
 
@@ -82,6 +82,7 @@ class UNet(Network):
     and PixelShuffle, + the input enlarged to the nearest pixel."""
 
     Config = UNetConfig
+    config: UNetConfig
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -98,19 +99,9 @@ class UNet(Network):
         self.conv_last = Conv(dims[0], config.in_chans * self.zoom**2, 3, padding=1)
 
     @property
-    def scale(self) -> int:
-        """How many times larger the result is."""
-        return self.config.upscale
-
-    @property
     def window(self) -> int:
         """An attention window of the lowest resolution, in pixels of the input."""
         return self.config.window_size * self.config.unshuffle << (self.config.levels - 1)
-
-    @property
-    def in_chans(self) -> int:
-        """Channels of the input and of the result."""
-        return self.config.in_chans
 
     @property
     def passes(self) -> int:
@@ -172,13 +163,9 @@ TAIL_HALO = 2  # conv_after_body (beside conv_first), then conv_last
 
 
 def blocks(config: UNetConfig, level: int) -> nn.ModuleList:
-    """The blocks of a level; in the last one every attention_freq-th attends, and every second of these is shifted."""
-    made, own = [], config.at(level)
-    for i in range(config.depths[level]):
-        turn, rest = divmod(i, config.attention_freq)
-        attends = rest == 0 and level == config.levels - 1
-        made.append(HeartBlock(own, RIBAttention(own, config.num_heads, shifted=turn % 2 == 1) if attends else None))
-    return nn.ModuleList(made)
+    """The blocks of a level; only those of the lowest resolution attend."""
+    bottom = level == config.levels - 1
+    return nn.ModuleList(heart_blocks(config.at(level), config.depths[level], config.num_heads, attends=bottom))
 
 
 def through(level: Any, x: Field) -> Field:

@@ -211,6 +211,57 @@ def test_an_imported_model_has_a_name_until_it_is_removed(tmp_path, capsys):
     assert [path.name for path in (tmp_path / "irestore/models").iterdir()] == []
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--task", "denoise"], "x2.pth: enlarges pictures 2 times, and denoise keeps their size; give --task sr"),
+        (["--config", "drop_rate=NaN"], "--config: Out of range float values are not JSON compliant"),
+        (["--config", 'drop_rate={"a": 1}'], "--config: a manifest cannot hold its values"),
+        (["--config", 'drop_rate="\x7f"'], "--config: a manifest cannot hold its values"),
+        (["--config", "{dated}"], "--config: Object of type date is not JSON serializable"),
+    ],
+)
+def test_what_no_manifest_can_say_is_not_imported(tmp_path, capsys, more, message):
+    """Once written, it would stop every later command."""
+    torch.save(models.build("heart", SMALL | {"conv_scale": 0.5}).state_dict(), tmp_path / "x2.pth")
+    (tmp_path / "dated.toml").write_text("drop_rate = 2026-01-02")
+    known = ["--config", "conv_scale=0.5", "--config", "window_size=8"]
+    more = [str(tmp_path / "dated.toml") if word == "{dated}" else word for word in more]
+    assert main(["models", "import", str(tmp_path / "x2.pth"), *known, *more]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "irestore").exists()
+    assert main(["models"]) == 0
+
+
+def test_verify_never_advises_to_delete_the_only_copy(tmp_path, capsys):
+    torch.save(models.build("heart", SMALL | {"conv_scale": 0.5}).state_dict(), tmp_path / "toy.pth")
+    command = ["models", "import", str(tmp_path / "toy.pth"), "--config", "conv_scale=0.5", "--config", "window_size=8"]
+    assert main(command) == 0
+    Path(capsys.readouterr().out.strip()).write_bytes(CONTENT)
+    assert main(["models", "verify", "toy"]) == 3
+    assert "import it again: irestore models import FILE --name toy --overwrite" in capsys.readouterr().err
+    path = manifest(tmp_path / "m.toml", CONTENT, repo=None, revision=None, name="own", file="own.safetensors")
+    assert main(["models", "verify", "own", "--manifest", str(path)]) == 3
+    assert "put the file back or correct the manifest" in capsys.readouterr().err
+
+
+def test_an_imported_model_never_stands_in_the_way_of_a_manifest(tmp_path, capsys):
+    torch.save(models.build("heart", SMALL | {"conv_scale": 0.5}).state_dict(), tmp_path / "toy.pth")
+    command = ["models", "import", str(tmp_path / "toy.pth"), "--config", "conv_scale=0.5", "--config", "window_size=8"]
+    given = ["--manifest", str(manifest(tmp_path / "m.toml", CONTENT))]
+    assert main([*command, *given]) == 2
+    assert "toy: there is such a model already; --name gives this one another name" in capsys.readouterr().err
+    assert main(command) == 0  # and the manifest comes later
+    capsys.readouterr()
+    assert main(["models", "--json", *given]) == 0
+    (toy,) = (model for model in json.loads(capsys.readouterr().out) if model["name"] == "toy")
+    assert toy["repo"] == "someone/toys"
+    assert main(["models", "rm", "toy"]) == 0
+    assert list((tmp_path / "irestore/models").iterdir()) == []
+
+
 def test_a_published_checkpoint_is_imported_without_a_question(tmp_path, capsys):
     """The authors' HAT-mini i-LN, with the names and shapes of their file."""
     known = next(config for name, *_, config in PUBLISHED if name == "HAT-mini i-LN") | {"upscale": 4}

@@ -67,6 +67,7 @@ FAULTS = {
     "understated": (hub.understated, "announced 1,000 bytes for models/toy.safetensors and sends more"),
     "hostile name": (hub.named("../../../../victim"), "answers, but not as a Hub does"),
     "absolute name": (hub.named("/tmp/victim"), "answers, but not as a Hub does"),
+    "circular": (hub.circular, "answers, but not as a Hub does"),
     "portal": (hub.portal, "not as a Hub does; does the network want a login"),
     "wrong bytes": (hub.corrupt, "does not match the sha256 in the manifest, twice; not loaded, kept as"),
 }
@@ -269,6 +270,16 @@ def test_the_token_goes_to_the_hub_and_to_no_other_host(machine):
         assert {token for _, path, token in server.requests if "/resolve/" in path} == {"Bearer hf_secret"}
         assert {token for *_, token in other.requests} == {None}
         assert other.downloads == 1
+
+
+def test_a_repository_that_was_renamed_is_found_at_its_new_address(machine):
+    machine.more["HF_TOKEN"] = "hf_secret"
+    with hub.serving(CONTENT, hub.moved) as server:
+        machine.endpoint = server.url
+        outcome = machine.irestore("models", "download", "toy")
+        assert outcome.code == 0, outcome.err
+        assert {token for _, path, token in server.requests if "/resolve/" in path} == {"Bearer hf_secret"}
+    assert Path(outcome.out.strip()).read_bytes() == CONTENT
 
 
 def test_two_processes_may_download_the_same_file_at_once(machine):

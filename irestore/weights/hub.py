@@ -53,13 +53,17 @@ def pin(entry: Entry, *, offline: bool = False) -> Entry:
             f"{entry.name}: offline, and only the Hub knows what {entry.revision!r} is; write @COMMIT"
         )
     with _explained(entry):
-        return replace(entry, revision=_transfer().head(entry)[0])
+        from irestore.weights import transfer  # slow to import
+
+        return replace(entry, revision=transfer.head(entry)[0])
 
 
 def download(entry: Entry) -> Path:
     """The entry's file, fetched into the Hub cache, unverified. Raises DownloadError (UnreachableError)."""
     with _explained(entry):
-        commit, etag, size = _transfer().head(entry)
+        from irestore.weights import transfer  # slow to import
+
+        commit, etag, size = transfer.head(entry)
         if commit != entry.revision:
             raise NotAHubError
         blob, path = _repo_folder(entry) / "blobs" / etag, _snapshot(entry)
@@ -70,7 +74,7 @@ def download(entry: Entry) -> Path:
                         f"{entry.name}: the disk is full at {cache()}: {size:,} bytes are needed and {free:,} are "
                         "free; make room, or set HF_HUB_CACHE to a folder on another disk"
                     )
-                _transfer().fetch(entry, size, file)
+                transfer.fetch(entry, size, file)
         path.parent.mkdir(parents=True, exist_ok=True)
         link = path.with_name(f".{secrets.token_hex(8)}.link")
         try:
@@ -107,12 +111,6 @@ def _constants() -> Any:
     from huggingface_hub import constants
 
     return constants
-
-
-def _transfer() -> Any:
-    from irestore.weights import transfer
-
-    return transfer
 
 
 def _repo_folder(entry: Entry) -> Path:

@@ -14,7 +14,8 @@ from typing import Any
 from irestore.errors import DownloadError, UnreachableError, WeightsError
 from irestore.weights.faults import NotAHubError, fault
 from irestore.weights.manifest import PINNED, SHA256, Entry
-from irestore.weights.paths import replacing, sha256
+from irestore.weights.paths import sha256
+from irestore.whole_file import whole_file
 
 
 def cache() -> Path:
@@ -68,7 +69,7 @@ def download(entry: Entry) -> Path:
             raise NotAHubError
         blob, path = _repo_folder(entry) / "blobs" / etag, _snapshot(entry)
         if not (blob.is_file() and sha256(blob) == etag):  # another revision may have brought it
-            with replacing(blob) as file:
+            with whole_file(blob, make_folder=True) as file:
                 if size > (free := shutil.disk_usage(blob.parent).free):
                     raise DownloadError(
                         f"{entry.name}: the disk is full at {cache()}: {size:,} bytes are needed and {free:,} are "

@@ -23,7 +23,8 @@ from irestore.weights.files import filled, unpacked
 from irestore.weights.local import is_imported
 from irestore.weights.manifest import IMPORTED, NAME, NAME_RULE, Entry, parsed
 from irestore.weights.own import METADATA, metadata, readable
-from irestore.weights.paths import own_folder, replacing
+from irestore.weights.paths import own_folder
+from irestore.whole_file import whole_file
 
 WRAPPERS = ("params_ema", "params", "state_dict")  # of a checkpoint's tensors, the best first
 
@@ -131,7 +132,7 @@ def _json(said: Mapping[str, Any]) -> str:
 
 def _write(target: Path, content: bytes) -> None:
     try:
-        with replacing(target) as file:
+        with whole_file(target, make_folder=True) as file:
             file.write(content)
     except OSError as error:
         raise WeightsError(f"{target}: cannot write: {error.strerror}") from error

@@ -12,7 +12,7 @@ from PIL import Image
 
 from irestore.errors import UsageError, WriteError
 from irestore.images import png, tiff_write
-from irestore.images.colour import flattened, parse_colour, profile_space, to_srgb
+from irestore.images.colour import flattened, is_grey, parse_colour, profile_space, to_srgb
 from irestore.images.exif import corrected, corrected_xmp, resolution
 from irestore.images.formats import Format, SaveOptions, check_target, row_of
 from irestore.images.picture import Metadata, Picture
@@ -56,6 +56,8 @@ def encode_frames(pictures: Iterable[Picture], stream: BinaryIO, name: str, opti
 
 def _write(frames: list[Raster], stream: BinaryIO, row: Format, options: SaveOptions, notes: list[str]) -> None:
     assert row.encoder is not None
+    if len({frame.samples.shape[:2] for frame in frames}) > 1:  # Pillow would write a file that nothing can read
+        raise WriteError("its frames differ in size; choose tiff")
     metadata = frames[0].metadata
     common = {"icc_profile": metadata.icc, "exif": metadata.exif, "xmp": metadata.xmp, "dpi": metadata.dpi}
     chosen: dict[str, Any] = {name: value for name, value in common.items() if value} | row.encoder(frames, options)
@@ -67,10 +69,7 @@ def _write(frames: list[Raster], stream: BinaryIO, row: Format, options: SaveOpt
     if len(frames) > 1:
         if len({image.mode for image in images}) > 1:  # Pillow's encoders take that of the first for all
             images = [image.convert("RGBA") for image in images]
-        durations = [round(frame.metadata.duration or 0) for frame in frames]
-        chosen |= {"save_all": True, "append_images": images[1:], "duration": durations}
-        if metadata.loop is not None and not (row.pillow == "GIF" and metadata.loop == 1):
-            chosen["loop"] = metadata.loop
+        chosen |= {"save_all": True, "append_images": images[1:], **_timing(frames, row, notes)}
     try:
         images[0].save(target, row.pillow, **chosen)
     except (OSError, MemoryError):
@@ -79,6 +78,17 @@ def _write(frames: list[Raster], stream: BinaryIO, row: Format, options: SaveOpt
         raise WriteError(f"cannot be written as {row.pillow} ({summary(error)})") from error
     if still:
         png.write(frames[0].samples, stream, target)
+
+
+def _timing(frames: list[Raster], row: Format, notes: list[str]) -> dict[str, Any]:
+    """How long each frame is shown, and how often all are. A GIF counts the times after the first, if there are any."""
+    given, loop = [round(frame.metadata.duration or 0) for frame in frames], frames[0].metadata.loop
+    durations = [min(each, row.max_duration) for each in given]
+    if durations != given:
+        notes.append(f"its time of a frame was cut to the {row.max_duration / 1000:g} s that the format can hold")
+    if row.pillow == "GIF" and loop:
+        loop = loop - 1 or None
+    return {"duration": durations} | ({} if loop is None else {"loop": min(loop, row.max_loop)})
 
 
 def _lost_in_gif(images: list[Image.Image]) -> Iterator[str]:
@@ -102,7 +112,8 @@ def _raster(picture: Picture, name: str, options: SaveOptions, several: bool, no
         if depth > 8:
             notes.append(f"its {depth} bits a sample became 8, as {name} is written" + " with several frames" * several)
         depth = 8
-    samples = to_samples(one_channel(picture.pixels) if picture.grey else picture.pixels, depth)
+    one = is_grey(picture)
+    samples = to_samples(one_channel(picture.pixels) if one else picture.pixels, depth)
     metadata = picture.metadata
     if options.metadata == "strip":
         metadata = Metadata(**{field: getattr(metadata, field) for field in _KEPT_BY_STRIP})
@@ -110,7 +121,7 @@ def _raster(picture: Picture, name: str, options: SaveOptions, several: bool, no
     metadata = _corrected(picture, metadata, name, options, notes)
     alpha = picture.alpha if row.alpha else None
     grey = row.grey if alpha is None else row.grey_alpha
-    if "icc" not in row.holds or (picture.grey and not grey):
+    if "icc" not in row.holds or (one and not grey):
         samples, metadata = _in_srgb(samples, metadata, grey, notes)
     return Raster(samples if alpha is None else np.dstack([samples, to_samples(alpha, depth)]), metadata)
 
@@ -132,12 +143,13 @@ def _corrected(picture: Picture, given: Metadata, name: str, options: SaveOption
     except DamagedTagsError:
         notes.append("its EXIF is damaged and was not kept")
         exif = tag_alone
-    kinds = {"exif": exif, "xmp": given.xmp and corrected_xmp(given.xmp, *size, given.oriented), "iptc": given.iptc}
+    xmp = given.xmp and corrected_xmp(given.xmp, *size)
+    kinds: dict[str, Any] = {"exif": exif, "xmp": xmp, "iptc": given.iptc, "comment": given.comment}
     for kind, content in kinds.items():
         if content and len(content) > row_of(name).max_metadata_bytes:
             notes.append(f"its {_KINDS[kind]} is larger than {name} can hold and was not kept")
             kinds[kind] = tag_alone if kind == "exif" else None
-    return dataclasses.replace(given, exif=kinds["exif"], xmp=kinds["xmp"], iptc=kinds["iptc"])
+    return dataclasses.replace(given, **kinds)
 
 
 def _note_lost(given: Metadata, name: str, several: bool, notes: list[str]) -> None:

@@ -73,12 +73,10 @@ def provenance_of_text(text: bytes) -> str | None:
     return found if found.startswith(_MARK) else None
 
 
-def corrected_xmp(xmp: bytes, width: int, height: int, oriented: bool) -> bytes:
+def corrected_xmp(xmp: bytes, width: int, height: int) -> bytes:
     """The packet, byte for byte except for the numbers that upright pixels of this size make untrue."""
-    truths = {rb"tiff:ImageWidth": width, rb"tiff:ImageLength": height}
+    truths = {rb"tiff:ImageWidth": width, rb"tiff:ImageLength": height, rb"tiff:Orientation": 1}
     truths |= {rb"exif:PixelXDimension": width, rb"exif:PixelYDimension": height}
-    if oriented:
-        truths[rb"tiff:Orientation"] = 1
     for name, value in truths.items():
         xmp = re.sub(rb"(" + name + rb"\s*(?:=\s*[\"']|>)\s*)\d+", rb"\g<1>%d" % value, xmp)
     return xmp

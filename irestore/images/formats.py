@@ -127,7 +127,9 @@ class Format:
     max_side: int  # pixels
     holds: str  # the kinds of metadata, as fields of Metadata
     max_pixels: int = 2**62
-    max_metadata_bytes: int = 2**31 - 1  # of EXIF, XMP, IPTC each
+    max_metadata_bytes: int = 2**31 - 1  # of EXIF, XMP, IPTC, comment each
+    max_duration: int = (2**16 - 1) * 1000  # milliseconds of a frame
+    max_loop: int = 2**31 - 1  # times, or one less
     depths: tuple[int, ...] = (8,)
     alpha: bool = True
     grey: bool = True
@@ -150,7 +152,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         ),
         "webp": Format(
             (".webp",), "WEBP", _webp, 16383, "icc exif xmp duration loop",
-            grey=False, grey_alpha=False, lossy=True, frames=True,
+            grey=False, grey_alpha=False, lossy=True, frames=True, max_duration=2**24 - 1, max_loop=2**16 - 1,
         ),
         "tiff": Format(
             (".tif", ".tiff"), "TIFF", None, 2**31 - 1, "icc exif xmp iptc dpi", depths=(8, 16), frames=True,
@@ -160,7 +162,10 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             max_pixels=2**28, grey_alpha=False, lossy=True, lossless=False, frames=True,
         ),
         "jxl": Format((".jxl",), "JXL", _jxl, 2**30 - 1, "exif xmp", lossy=True, plugin="pillow_jxl"),
-        "gif": Format((".gif",), "GIF", _gif, 65535, "comment duration loop", grey_alpha=False, frames=True),
+        "gif": Format(
+            (".gif",), "GIF", _gif, 65535, "comment duration loop",
+            grey_alpha=False, frames=True, max_duration=(2**16 - 1) * 10, max_loop=2**16 - 1,
+        ),
         "bmp": Format((".bmp",), "BMP", _plain, 2**31 - 1, "dpi", max_pixels=10**9, alpha=False),  # of up to 4 GiB
         "ppm": Format((".ppm", ".pgm", ".pnm"), "PPM", _plain, 2**31 - 1, "", alpha=False),
     }

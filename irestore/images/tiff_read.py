@@ -89,6 +89,7 @@ class TiffFile:
                 "convert it to 8 or 16 bits"
             ) from error
         self._image.seek(page.index)
+        self._image.info.pop("xmp", None)  # of orientations Pillow would follow this one, which `probe` does not know
         self._image.load()  # turns it upright, too
         decoded = decode(self._image, self._notes)
         depth = 8 * decoded.colour.itemsize
@@ -187,7 +188,7 @@ class Page:
         notes.extend(f"its tag {tag} is damaged and was not kept" for tag in given if tag not in found)
         icc, xmp, iptc = (found[tag][1] if tag in found else None for tag in (_ICC, _XMP, _IPTC))
         exif = from_tiff(self.tags)
-        return Metadata(icc, exif, xmp, iptc, resolution(exif), oriented=self.turn != 1)
+        return Metadata(icc, exif, xmp, iptc, resolution(exif))
 
 
 def _content(stream: BinaryIO) -> bytes | mmap.mmap:

@@ -36,16 +36,16 @@ def save_frames(
         return encode_frames(pictures, stream, name, options)
 
 
-def encode(picture: Picture, name: str, options: SaveOptions = SAVE, notes: list[str] | None = None) -> bytes:
-    """The bytes that `save` would write, in format `name` (a key of `FORMATS`); raises UsageError and WriteError.
-
-    What the format could not hold is added to `notes`, one line each.
-    """
-    stream = io.BytesIO()
+def save_to(stream: BinaryIO, picture: Picture, name: str, options: SaveOptions = SAVE) -> tuple[str, ...]:
+    """As `save`, in format `name` (a key of `FORMATS`), into an empty stream that can seek."""
     with _as_write_error("standard output"):
-        told = encode_frames([picture], stream, name, options)
-    if notes is not None:
-        notes.extend(told)
+        return encode_frames([picture], stream, name, options)
+
+
+def encode(picture: Picture, name: str, options: SaveOptions = SAVE) -> bytes:
+    """The bytes that `save` would write, in format `name` (a key of `FORMATS`); raises UsageError and WriteError."""
+    stream = io.BytesIO()
+    save_to(stream, picture, name, options)
     return stream.getvalue()
 
 

@@ -210,3 +210,16 @@ def redirect_to(other: Hub) -> Callable[[Request, Hub], None]:
         request.reply(302, {**hub.headers(), **linked, "Location": location})
 
     return behave
+
+
+def moved(request: Request, hub: Hub) -> None:
+    """The repository has another name now: the new address is told whole, on the same host."""
+    if request.path.startswith("/someone/"):
+        request.reply(307, {"Location": f"{hub.url}/other{request.path}"})
+    else:
+        good(request, hub)
+
+
+def circular(request: Request, hub: Hub) -> None:
+    """Each answer leads to another address."""
+    request.reply(302, {"Location": f"{hub.url}{request.path}x"})

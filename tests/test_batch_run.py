@@ -125,8 +125,8 @@ def test_every_picture_becomes_its_result() -> None:
 def test_reading_computing_and_writing_happen_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """With stages that only wait, n pictures take one stage each and a start, not three stages each."""
     names = pictures(8)
-    nap, load, save = 0.1, images.load, images.save
-    monkeypatch.setattr(files.images, "load", lambda *a: (time.sleep(nap), load(*a))[1], raising=False)
+    nap, load, save = 0.1, images.load_frames, images.save
+    monkeypatch.setattr(files.images, "load_frames", lambda *a: (time.sleep(nap), load(*a))[1], raising=False)
     monkeypatch.setattr(files.images, "save", lambda *a: (time.sleep(nap), save(*a))[1], raising=False)
     todo = items(*names)
     began = time.perf_counter()
@@ -142,9 +142,9 @@ def test_no_more_pictures_are_in_memory_than_there_are_workers_of_large_ones_onl
     """From the moment in which a picture is read to that in which its result is written."""
     names = pictures(20, (height, 9))
     inside: list[int] = [0]
-    load, save = images.load, images.save
+    load, save = images.load_frames, images.save
 
-    def loading(*arguments: Any) -> images.Picture:
+    def loading(*arguments: Any) -> Iterator[images.Picture]:
         inside.append(inside[-1] + 1)
         return load(*arguments)
 
@@ -155,7 +155,7 @@ def test_no_more_pictures_are_in_memory_than_there_are_workers_of_large_ones_onl
         return notes
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files.images, "load", loading, raising=False)
+        patch.setattr(files.images, "load_frames", loading, raising=False)
         patch.setattr(files.images, "save", saving, raising=False)
         network = Doubler(beside=3, fail=lambda _: time.sleep(0.01))
         assert ran(items(*names), network).totals.done == 20
@@ -350,7 +350,7 @@ def test_an_error_that_nobody_foresaw_ends_the_run_and_is_not_lost(monkeypatch: 
     def broken(*_: Any) -> None:
         raise ZeroDivisionError
 
-    for place in ("load", "save"):
+    for place in ("load_frames", "save"):
         with monkeypatch.context() as patch:
             patch.setattr(files.images, place, broken, raising=False)
             with pytest.raises(ZeroDivisionError):
@@ -378,17 +378,17 @@ def test_an_unforeseen_error_fails_its_picture_and_the_rest_goes_on(
     place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     todo = items(*pictures(9))
-    load, save = images.load, images.save
-    bad = load("4.png").pixels.tobytes()
+    load, save = images.load_frames, images.save
+    bad = images.load("4.png").pixels.tobytes()
 
     def fail(where: str, picture: images.Picture) -> images.Picture:
         if where == place and picture.pixels.tobytes() == bad:
             raise RuntimeError("CUDA error: misaligned address\nmore")
         return picture
 
-    enlarged = load("4.png").pixels.repeat(2, 0).repeat(2, 1).tobytes()
+    enlarged = images.load("4.png").pixels.repeat(2, 0).repeat(2, 1).tobytes()
     bad = enlarged if place == "save" else bad
-    monkeypatch.setattr(files.images, "load", lambda *a: fail("load", load(*a)), raising=False)
+    monkeypatch.setattr(files.images, "load_frames", lambda *a: (fail("load", p) for p in load(*a)), raising=False)
     monkeypatch.setattr(files.images, "save", lambda p, *a: save(fail("save", p), *a), raising=False)
     report = ran(todo, Doubler(fail=lambda picture: fail("compute", picture) and None))
     assert (report.totals.done, report.totals.failed) == (8, 1)

@@ -1,6 +1,8 @@
 """Colours look after as they looked before: profiles travel, other colour spaces are converted through theirs."""
 
+import dataclasses
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from PIL import Image
 from skimage.color import deltaE_ciede2000, xyz2lab
 
 from irestore.errors import UsageError
-from irestore.images import Metadata, Picture, SaveOptions, encode, load
+from irestore.images import Metadata, Picture, SaveOptions, encode, load, save
 from irestore.images.colour import parse_colour
 
 PATCHES = np.array(
@@ -79,6 +81,28 @@ def test_grey_profile_is_kept_or_applied(name: str) -> None:
         assert found.metadata.icc == linear_grey()
         assert np.abs(found.pixels * 255 - 128).max() < 3
         assert found.grey
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("name", ["png", "tiff", "jpg", "webp", "avif"])
+def test_a_grey_picture_with_a_profile_for_rgb_is_written_as_rgb(name: str, depth: int) -> None:
+    """PNG forbids the one with the other, and no reader could use it."""
+    grey = picture(16, 16, grey=True, depth=depth, metadata=Metadata(icc=wide_rgb()))
+    grey = dataclasses.replace(grey, pixels=np.full((16, 16, 3), 128 / 255, np.float32))
+    content = encode(grey, name, SaveOptions(quality=100))
+    found = load(io.BytesIO(content))
+    assert (found.grey, found.metadata.icc) == (False, wide_rgb())
+    assert np.abs(found.pixels * 255 - 128).max() < 3
+    if name == "png":
+        assert content[24:26] == bytes([depth, 2])  # bits, colour type
+
+
+@pytest.mark.parametrize("name", ["gif", "bmp", "ppm"])
+def test_a_profile_for_rgb_is_applied_to_grey(tmp_path: Path, name: str) -> None:
+    grey = picture(16, 16, grey=True, pixels=np.full((16, 16, 3), 60 / 255, np.float32))
+    notes = save(dataclasses.replace(grey, metadata=Metadata(icc=wide_rgb())), tmp_path / f"a.{name}")
+    assert notes == ("its RGB colours were converted to sRGB",)
+    assert np.abs(load(tmp_path / f"a.{name}").pixels * 255 - 57).max() < 2  # 2.2 against sRGB's curve
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])

@@ -8,7 +8,7 @@ import pytest
 from image_samples import noise, picture
 from PIL import Image
 
-from irestore.errors import ReadError, UsageError
+from irestore.errors import ReadError, UsageError, WriteError
 from irestore.images import LoadOptions, Metadata, Picture, SaveOptions, load, load_frames, probe, save, save_frames
 
 ALL, FIRST = LoadOptions(frames="all"), LoadOptions(frames="first")
@@ -120,13 +120,50 @@ def test_no_frame_at_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_gif_without_a_count_still_has_none(tmp_path: Path) -> None:
-    images = [Image.fromarray(noise(8, 8, 3) // 64 * 64) for _ in range(2)]
-    images[1] = images[1].rotate(90)
-    images[0].save(tmp_path / "once.gif", save_all=True, append_images=images[1:], duration=30)
-    save_frames(load_frames(tmp_path / "once.gif", ALL), tmp_path / "again.gif")
+@pytest.mark.parametrize("count", [None, 0, 1, 2])
+def test_a_gif_says_how_often_it_is_played_as_before(tmp_path: Path, count: int | None) -> None:
+    """It counts the times after the first; an APNG counts all of them."""
+    first = Image.fromarray(noise(8, 8, 3) // 64 * 64)
+    said = {} if count is None else {"loop": count}
+    first.save(tmp_path / "a.gif", save_all=True, append_images=[first.rotate(90)], duration=30, **said)
+    pictures = list(load_frames(tmp_path / "a.gif", ALL))
+    assert pictures[0].metadata.loop == {None: 1, 0: 0, 1: 2, 2: 3}[count]
+    for name in ("again.gif", "other.png"):
+        save_frames(pictures, tmp_path / name)
     with Image.open(tmp_path / "again.gif") as image:
-        assert "loop" not in image.info
+        assert image.info.get("loop") == count
+    with Image.open(tmp_path / "other.png") as image:
+        assert image.info["loop"] == pictures[0].metadata.loop
+
+
+@pytest.mark.parametrize(("name", "longest", "most"), [("gif", 655_350, 65_536), ("webp", 800_000, 65_535)])
+def test_no_timing_is_too_long_to_be_written(tmp_path: Path, name: str, longest: float, most: int) -> None:
+    given = [picture(4, 5, metadata=Metadata(duration=800_000, loop=100_000)) for _ in range(2)]
+    given[1].pixels[:] = 0
+    notes = save_frames(given, tmp_path / f"a.{name}")
+    assert ("its time of a frame was cut to the 655.35 s that the format can hold" in notes) == (name == "gif")
+    found = [frame.metadata for frame in load_frames(tmp_path / f"a.{name}", ALL)]
+    assert [(each.duration, each.loop) for each in found] == [(longest, most)] * 2
+
+
+@pytest.mark.parametrize("name", ANIMATED)
+def test_frames_of_several_sizes_are_refused_where_one_size_is_meant(tmp_path: Path, name: str) -> None:
+    given = [picture(12, 16), picture(16, 12)]
+    with pytest.raises(WriteError, match="its frames differ in size; choose tiff"):
+        save_frames(given, tmp_path / f"a.{name}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_picture_of_an_apng_for_other_viewers_is_no_frame(tmp_path: Path, count: int) -> None:
+    other, *shown = (Image.new("RGB", (8, 6), colour) for colour in ("red", "lime", "blue")[: count + 1])
+    path = tmp_path / "a.png"
+    other.save(path, save_all=True, append_images=shown, default_image=True, duration=[100 * i for i in (1, 2)][:count])
+    assert probe(path).frames == count
+    found = list(load_frames(path, ALL))
+    assert [tuple(frame.pixels[0, 0]) for frame in found] == [(0, 1, 0), (0, 0, 1)][:count]
+    assert [frame.metadata.duration for frame in found] == ([100, 200] if count == 2 else [None])
+    assert found[0].notes == ("its separate picture for viewers without animation was not kept",)
 
 
 def test_a_second_picture_for_cameras_is_no_frame() -> None:

@@ -28,6 +28,7 @@ XMP = (
     b'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" dc:creator="J\xc3\xb6rg"><tiff:ImageWidth>12</tiff:ImageWidth>'
     b"</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end='w'?>"
 )
+TRUE_XMP = XMP.replace(b'Orientation="6"', b'Orientation="1"').replace(b">12<", b">20<")  # of 20 pixels, upright
 MAKER_NOTE = bytes(range(256)) * 3
 THUMBNAIL = b"\xff\xd8 the picture as it was, uncropped \xff\xd9"
 
@@ -74,7 +75,7 @@ def exif(order: str = "<", orientation: int = 6, width: int = 12, height: int = 
 
 def tagged(**fields: object) -> Picture:
     """A picture of 20 x 12 pixels, upright now, whose metadata are from before it was turned."""
-    metadata = Metadata(icc=ICC, exif=exif(), xmp=XMP, dpi=(300.0, 300.0), oriented=True)
+    metadata = Metadata(icc=ICC, exif=exif(), xmp=XMP, dpi=(300.0, 300.0))
     return picture(12, 20, metadata=metadata, **fields)
 
 
@@ -105,8 +106,7 @@ class TestEveryFormat:
         assert THUMBNAIL not in written(name)
 
     def test_xmp_is_kept_and_corrected(self, name: str) -> None:
-        expected = XMP.replace(b'Orientation="6"', b'Orientation="1"').replace(b">12<", b">20<")
-        assert load(io.BytesIO(written(name))).metadata.xmp == expected
+        assert load(io.BytesIO(written(name))).metadata.xmp == TRUE_XMP
 
     def test_resolution_is_kept(self, name: str) -> None:
         found = load(io.BytesIO(written(name))).metadata
@@ -134,7 +134,7 @@ class TestEveryFormat:
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_exif_bytes_stay_where_they_were(order: str) -> None:
     before = exif(order)
-    metadata = Metadata(exif=before, dpi=(600.0, 600.0), oriented=True)
+    metadata = Metadata(exif=before, dpi=(600.0, 600.0))
     with Image.open(io.BytesIO(encode(picture(12, 20, metadata=metadata), "jpg"))) as image:
         after = image.info["exif"].removeprefix(b"Exif\0\0")
     assert len(after) == len(before) - len(THUMBNAIL)
@@ -165,7 +165,7 @@ def test_what_jpeg_cannot_hold_is_dropped_with_a_word(tmp_path: Path) -> None:
     assert [note.split()[1] for note in notes] == ["EXIF", "XMP", "IPTC"]
     assert probe(tmp_path / "a.jpg").provenance == "irestore/1"
     assert save(picture(8, 8, metadata=metadata), tmp_path / "a.png") == ("not kept, since png cannot hold it: IPTC",)
-    assert load(tmp_path / "a.png").metadata.xmp == XMP.replace(b">12<", b">8<") + b" " * 70_000
+    assert load(tmp_path / "a.png").metadata.xmp == TRUE_XMP.replace(b">20<", b">8<") + b" " * 70_000
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

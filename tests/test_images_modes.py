@@ -1,13 +1,15 @@
 """The round-trip table: every kind of samples in every format that holds it comes back as it was."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
-from irestore.images import FORMATS, Picture, SaveOptions, load, probe, save
+from irestore.images import FORMATS, Picture, SaveOptions, encode, load, probe, save
 
 HEIGHT, WIDTH = 37, 53  # odd, so that rows end inside bytes, bands and tiles
 EXACT = ("png", "tiff", "webp", "jxl", "bmp", "ppm")
@@ -68,3 +70,21 @@ def test_round_trip(tmp_path: Path, name: str, channels: int, depth: int) -> Non
         assert difference[visible].max() == 0
     else:
         assert difference.mean() < 8
+
+
+def test_a_tiff_is_turned_as_its_tag_says_and_not_as_its_xmp() -> None:
+    """Pillow would turn the pixels by the XMP, of which the plan, and the size that it promises, know nothing."""
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><d tiff:Orientation="6"/></x:xmpmeta>'
+    stream = io.BytesIO()
+    Image.fromarray(samples(3, 8)).save(stream, "TIFF", tiffinfo={700: xmp})
+    info, found = (read(io.BytesIO(stream.getvalue())) for read in (probe, load))
+    assert (info.width, info.height) == (found.width, found.height) == (WIDTH, HEIGHT)
+    assert found.metadata.xmp == xmp
+    assert load(io.BytesIO(encode(found, "tiff"))).metadata.xmp == xmp.replace(b"6", b"1")
+
+
+@pytest.mark.parametrize(("peak", "notes"), [(255, ()), (1023, ("its samples of 10 bits were read as 8",))])
+def test_a_ppm_of_text_is_read_at_8_bits_with_a_word(peak: int, notes: tuple[str, ...]) -> None:
+    found = load(io.BytesIO(b"P3 2 1 %d\n %d 0 0  0 0 %d\n" % (peak, peak, peak)))
+    assert found.pixels.tolist() == [[[1, 0, 0], [0, 0, 1]]]
+    assert (found.depth, found.notes) == (8, notes)

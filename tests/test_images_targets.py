@@ -11,7 +11,18 @@ from image_samples import picture
 
 import irestore.images
 from irestore.errors import UsageError
-from irestore.images import FORMATS, SaveOptions, check_target, default_format, encode, format_of, target_format
+from irestore.images import (
+    FORMATS,
+    Metadata,
+    SaveOptions,
+    check_target,
+    default_format,
+    encode,
+    format_of,
+    load,
+    save,
+    target_format,
+)
 
 PLAIN = SaveOptions()
 
@@ -89,6 +100,15 @@ def test_formats_by_suffix() -> None:
 )
 def test_default_format(source: str, frames: int, target: str) -> None:
     assert default_format(source, frames) == target
+
+
+def test_a_comment_that_jpeg_cannot_hold_is_dropped_with_a_word(tmp_path: Path) -> None:
+    given = picture(8, 8, metadata=Metadata(comment=b"a" * 70_000))
+    notes = save(given, tmp_path / "a.jpg")
+    assert notes == ("its comment is larger than jpg can hold and was not kept",)
+    assert load(tmp_path / "a.jpg").metadata.comment is None
+    assert save(given, tmp_path / "a.gif") == ()
+    assert load(tmp_path / "a.gif").metadata.comment == b"a" * 70_000
 
 
 def test_quality_is_quality() -> None:

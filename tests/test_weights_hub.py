@@ -67,6 +67,7 @@ FAULTS = {
     "understated": (hub.understated, "announced 1,000 bytes for models/toy.safetensors and sends more"),
     "hostile name": (hub.named("../../../../victim"), "answers, but not as a Hub does"),
     "absolute name": (hub.named("/tmp/victim"), "answers, but not as a Hub does"),
+    "circular": (hub.circular, "answers, but not as a Hub does"),
     "portal": (hub.portal, "not as a Hub does; does the network want a login"),
     "wrong bytes": (hub.corrupt, "does not match the sha256 in the manifest, twice; not loaded, kept as"),
 }
@@ -86,7 +87,7 @@ def test_a_fault_is_told_in_one_line_in_time_and_leaves_nothing_broken(machine, 
     assert "Traceback" not in outcome.err
     assert outcome.out == ""
     assert outcome.seconds < 10
-    assert [path for path in machine.files() if path.suffix != ".incomplete"] == []
+    assert machine.files() == []
     assert machine.irestore("models", "path", "toy").code == 3
 
 
@@ -164,7 +165,7 @@ def test_a_stalled_body_ends_within_its_timeout(machine):
     assert outcome.code == 3
     assert "does not answer in time" in outcome.err
     assert 2 <= outcome.seconds < 8
-    assert [path for path in machine.files() if path.suffix != ".incomplete"] == []
+    assert machine.files() == []
 
 
 def test_a_large_body_cut_again_and_again_is_given_up(machine, tmp_path):
@@ -177,7 +178,7 @@ def test_a_large_body_cut_again_and_again_is_given_up(machine, tmp_path):
     assert outcome.code == 3
     assert "was cut before the whole file had come; try again" in outcome.err
     assert outcome.seconds < 10
-    assert [path for path in machine.files() if path.suffix != ".incomplete"] == []
+    assert machine.files() == []
 
 
 def test_a_body_that_comes_drop_by_drop_is_told_and_then_ended(machine):
@@ -233,7 +234,7 @@ def test_a_portal_between_head_and_get_is_no_model(machine):
         machine.endpoint = server.url
         outcome = machine.irestore("models", "download", "toy")
     assert outcome.code == 3
-    assert [path for path in machine.files() if path.suffix != ".incomplete"] == []
+    assert machine.files() == []
 
 
 def test_a_rejected_file_is_kept_aside_and_not_in_the_cache(machine):
@@ -271,6 +272,16 @@ def test_the_token_goes_to_the_hub_and_to_no_other_host(machine):
         assert other.downloads == 1
 
 
+def test_a_repository_that_was_renamed_is_found_at_its_new_address(machine):
+    machine.more["HF_TOKEN"] = "hf_secret"
+    with hub.serving(CONTENT, hub.moved) as server:
+        machine.endpoint = server.url
+        outcome = machine.irestore("models", "download", "toy")
+        assert outcome.code == 0, outcome.err
+        assert {token for _, path, token in server.requests if "/resolve/" in path} == {"Bearer hf_secret"}
+    assert Path(outcome.out.strip()).read_bytes() == CONTENT
+
+
 def test_two_processes_may_download_the_same_file_at_once(machine):
     with hub.serving(CONTENT) as server:
         machine.endpoint = server.url
@@ -279,7 +290,7 @@ def test_two_processes_may_download_the_same_file_at_once(machine):
     assert [outcome.code for outcome in outcomes] == [0, 0], [outcome.err for outcome in outcomes]
     assert outcomes[0].out == outcomes[1].out
     assert hashlib.sha256(Path(outcomes[0].out.strip()).read_bytes()).digest() == hashlib.sha256(CONTENT).digest()
-    assert [path for path in machine.files() if path.suffix == ".incomplete"] == []
+    assert [path for path in machine.files() if path.suffix == ".part"] == []
 
 
 def test_offline_makes_no_request(machine):
@@ -313,7 +324,7 @@ def test_a_full_disk_is_told_before_it_is_full(machine, small_disk):
         assert server.downloads == 0
     assert outcome.code == 3
     assert re.search(f"the disk is full at {small_disk}/hub.*make room, or set HF_HUB_CACHE", outcome.err), outcome.err
-    assert [path for path in machine.files("disk") if path.suffix != ".incomplete"] == []
+    assert machine.files("disk") == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="permissions as POSIX has them")
@@ -326,7 +337,7 @@ def test_a_full_quota_is_told(machine):
         outcome = machine.python(code)
     assert outcome.code == 3, outcome.err
     assert "the disk is full at" in outcome.err
-    assert [path for path in machine.files() if path.suffix != ".incomplete"] == []
+    assert machine.files() == []
 
 
 def test_a_cache_that_cannot_be_written_is_told(machine, tmp_path):

@@ -1,6 +1,7 @@
 """Reads the pictures of an item, and writes its result."""
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -35,9 +36,7 @@ def read_item(item: Item, options: RunOptions) -> Iterator[images.Picture]:
     count = 0
     try:
         if not item.input.changed():  # asked before it is opened too: it may be a pipe by now, which would never end
-            source = item.input.stream()
-            several, load = item.frames > 1, options.load
-            for picture in images.load_frames(source, load) if several else [images.load(source, load)]:
+            for picture in images.load_frames(item.input.stream(), options.load):
                 if item.input.changed():
                     break
                 if options.keep_alpha and picture.transparent:
@@ -67,16 +66,15 @@ def write_item(pictures: Iterable[images.Picture], item: Item, options: RunOptio
         with sent(item.target, overwrite=overwrite):
             if item.frames > 1:
                 return images.save_frames(pictures, item.target, save)
-            return images.save(next(iter(pictures)), item.target, save)
-    picture = next(iter(pictures))
-    notes: list[str] = []
-    content = images.encode(picture, item.format, save, notes)
+            return images.save(next(iter(pictures)), item.target, save)  # made before the target is opened
+    content = io.BytesIO()
+    notes = images.save_to(content, next(iter(pictures)), item.format, save)
     try:
-        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.write(content.getbuffer())
         sys.stdout.buffer.flush()
     except OSError as error:
         raise WriteError(f"standard output: cannot be written: {error.strerror}") from error
-    return tuple(notes)
+    return notes
 
 
 def discard_unfinished(target: Path | None) -> None:

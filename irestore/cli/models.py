@@ -102,17 +102,28 @@ def path(name: str, manifest: tuple[Path, ...], model_dir: Path | None) -> None:
 def verify(names: tuple[str, ...], manifest: tuple[Path, ...], model_dir: Path | None) -> None:
     """Read the named models, or all that are on this machine, and compare their sha256 with the manifest's."""
     known = weights.entries(manifest)
-    wrong = []
+    wrong: list[weights.Entry] = []
     for entry in [weights.find(name, known) for name in names] or known:
         file = weights.present(entry, model_dir)
         if file is None and not names:
             continue
         result = "missing" if file is None else "ok" if weights.intact(file, entry) else "WRONG"
         click.echo(one_line(f"{result:8}{entry.name}  {file or ''}").rstrip())
-        wrong += [entry.name] if result != "ok" else []
+        wrong += [entry] if result != "ok" else []
     if wrong:
-        fix = f"irestore models rm {wrong[0]} && irestore models download {wrong[0]}"
-        raise WeightsError(f"{', '.join(wrong)}: missing or not as the manifest says; get it again: {fix}")
+        all_wrong = ", ".join(entry.name for entry in wrong)
+        raise WeightsError(f"{all_wrong}: missing or not as the manifest says; {_remedy(wrong[0])}")
+
+
+def _remedy(entry: weights.Entry) -> str:
+    """What to do about a model whose file is missing or wrong. No other copy of one that was imported is known of."""
+    if entry.repo is not None:
+        return f"get it again: irestore models rm {entry.name} && irestore models download {entry.name}"
+    if entry.bundled:
+        return "install irestore again"
+    if weights.is_imported(entry):
+        return f"import it again: irestore models import FILE --name {entry.name} --overwrite"
+    return "put the file back or correct the manifest"
 
 
 @models.command()
@@ -153,9 +164,10 @@ def info(name: str, as_json: bool, manifest: tuple[Path, ...], model_dir: Path |
 @click.option("--config", "items", multiple=True, metavar="KEY=VALUE|FILE", help="What the file itself does not tell.")
 @click.option("--task", type=click.Choice(list(TASKS)), help="Default: sr, where the picture grows.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+@manifest_option
 @click.pass_context
 def import_(ctx: click.Context, /, source: Path, output: Path | None, name: str | None, items: tuple[str, ...],
-            task: str | None, overwrite: bool) -> None:  # fmt: skip
+            task: str | None, overwrite: bool, manifest: tuple[Path, ...]) -> None:  # fmt: skip
     """Add a checkpoint (.pth or .safetensors) of traiNNer-redux, BasicSR or the official i-LN code to the models.
 
     It is converted into a file that says what network it holds. A .pth is read without running what may hide in it.
@@ -164,7 +176,8 @@ def import_(ctx: click.Context, /, source: Path, output: Path | None, name: str 
     try:
         if output is None:
             name = name or re.sub(r"[^a-z0-9._-]", "_", source.stem.lower()).strip("._-")
-            entry = weights.install(source, name, config=config, task=task, overwrite=overwrite)
+            weights.check_name(name, weights.entries(manifest), overwrite=overwrite)
+            entry = weights.install(source, name, config=config, task=task)
         else:
             if output.suffix != ".safetensors":
                 raise UsageError(f"{output}: the output must end in .safetensors")

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from irestore.images.picture import Info, JpegTables, Metadata, Picture
     from irestore.images.read import load, load_frames, probe
     from irestore.images.resize import reduced, resize_alpha
-    from irestore.images.write import encode, save, save_frames
+    from irestore.images.write import encode, save, save_frames, save_to
 
 __all__ = [  # noqa: RUF022 grouped by what they are for
     "load", "load_frames", "probe", "LoadOptions", "MAX_PIXELS",
-    "save", "save_frames", "encode", "SaveOptions",
+    "save", "save_frames", "save_to", "encode", "SaveOptions",
     "FORMATS", "format_of", "default_format", "target_format", "check_target",
     "Picture", "Metadata", "JpegTables", "Info",
     "fill_transparent", "resize_alpha", "reduced", "provenance",

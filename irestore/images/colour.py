@@ -29,6 +29,11 @@ def profile_space(icc: bytes | None) -> str | None:
     return icc[16:20].decode("ascii", "replace").strip()
 
 
+def is_grey(picture: Picture) -> bool:
+    """Whether it can be one channel: it is grey, and its profile, if there is one, is not for RGB."""
+    return picture.grey and profile_space(picture.metadata.icc) != "RGB"
+
+
 def to_srgb(image: Image.Image, icc: bytes | None, notes: list[str]) -> Image.Image:
     """A CMYK, Lab, grey or RGB image as sRGB, by relative colorimetry with black point compensation, 8 bits a sample.
 

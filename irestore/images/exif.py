@@ -9,31 +9,29 @@ import re
 import struct
 from collections.abc import Iterable, Set
 
-from irestore.images.tags import ASCII, LONG, RATIONAL, Block, DamagedTagsError, Directory, Tags, packed
+from irestore.images.tags import ASCII, LONG, RATIONAL, Block, DamagedTagsError, Directory, Tag, Tags, packed
 
-PROCESSING_SOFTWARE, ORIENTATION = 0x000B, 0x0112
 EMPTY = b"II*\0\x08\0\0\0" + bytes(6)
 """An EXIF block of one directory without entries."""
-BELOW = frozenset({0x8769, 0x8825, 0xA005})
-"""Tags that point to a further directory: EXIF's own, GPS, interoperability."""
+BELOW = frozenset({Tag.EXIF, Tag.GPS, Tag.INTEROPERABILITY})
+"""Tags that point to a further directory."""
 
 _MARK = "irestore/"  # how the text of a provenance tag starts
-_IMAGE_WIDTH, _IMAGE_HEIGHT = 0x0100, 0x0101
-_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
 _INCH, _PER_INCH = 2, {2: 1.0, 3: 2.54}
-_THUMBNAIL_OFFSET, _THUMBNAIL_BYTES = 0x0201, 0x0202
-_EXIF_DIRECTORY, _PIXEL_WIDTH, _PIXEL_HEIGHT = 0x8769, 0xA002, 0xA003
 _BIGTIFF_KINDS = 13  # and above: kinds that EXIF does not know
 _MOST_BYTES = 2**24  # taken over from one directory of a TIFF file
 # What an EXIF block takes over from a directory of a TIFF file: all that does not describe how pixels lie there.
-_DESCRIPTIVE = {PROCESSING_SOFTWARE, 0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298, 0x4746, 0x4749}
-CARRIED = _DESCRIPTIVE | {_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, *range(0x9C9B, 0x9CA0)} | BELOW
+_DESCRIPTIVE = {
+    Tag.PROCESSING_SOFTWARE, Tag.DESCRIPTION, Tag.MAKE, Tag.MODEL, Tag.SOFTWARE, Tag.DATE, Tag.ARTIST, Tag.HOST,
+    Tag.COPYRIGHT, Tag.RATING, Tag.RATING_PERCENT, *range(Tag.TITLE_XP, Tag.SUBJECT_XP + 1),
+}  # fmt: skip
+CARRIED = _DESCRIPTIVE | {Tag.X_RESOLUTION, Tag.Y_RESOLUTION, Tag.RESOLUTION_UNIT} | BELOW
 
 
 def orientation(exif: bytes | None) -> int:
     """The EXIF orientation, 1..8; 1 (upright) where there is none that makes sense."""
     with contextlib.suppress(DamagedTagsError):
-        found = Block(exif or EMPTY).first().number(ORIENTATION, 1)
+        found = Block(exif or EMPTY).first().number(Tag.ORIENTATION, 1)
         return found if 1 <= found <= 8 else 1
     return 1
 
@@ -42,9 +40,9 @@ def resolution(exif: bytes | None) -> tuple[float, float] | None:
     """Dots per inch (x, y) as an EXIF block says, None where it does not, or nothing that makes sense."""
     with contextlib.suppress(DamagedTagsError, ZeroDivisionError, struct.error):
         first = Block(exif or EMPTY).first()
-        per_inch = _PER_INCH.get(first.number(_RESOLUTION_UNIT, _INCH), 0)
+        per_inch = _PER_INCH.get(first.number(Tag.RESOLUTION_UNIT, _INCH), 0)
         code = first.block.order + "II"
-        pairs = [struct.unpack(code, first.raw(tag)) for tag in (_X_RESOLUTION, _Y_RESOLUTION)]
+        pairs = [struct.unpack(code, first.raw(tag)) for tag in (Tag.X_RESOLUTION, Tag.Y_RESOLUTION)]
         return sensible(*(above / below * per_inch for above, below in pairs))
     return None
 
@@ -63,7 +61,7 @@ def provenance(version: str, models: Iterable[tuple[str, str]], tasks: Iterable[
 def provenance_of(exif: bytes | None) -> str | None:
     """The provenance tag that irestore left in an EXIF block, None where there is none."""
     with contextlib.suppress(DamagedTagsError):
-        return provenance_of_text(Block(exif or EMPTY).first().raw(PROCESSING_SOFTWARE))
+        return provenance_of_text(Block(exif or EMPTY).first().raw(Tag.PROCESSING_SOFTWARE))
     return None
 
 
@@ -73,12 +71,10 @@ def provenance_of_text(text: bytes) -> str | None:
     return found if found.startswith(_MARK) else None
 
 
-def corrected_xmp(xmp: bytes, width: int, height: int, oriented: bool) -> bytes:
+def corrected_xmp(xmp: bytes, width: int, height: int) -> bytes:
     """The packet, byte for byte except for the numbers that upright pixels of this size make untrue."""
-    truths = {rb"tiff:ImageWidth": width, rb"tiff:ImageLength": height}
+    truths = {rb"tiff:ImageWidth": width, rb"tiff:ImageLength": height, rb"tiff:Orientation": 1}
     truths |= {rb"exif:PixelXDimension": width, rb"exif:PixelYDimension": height}
-    if oriented:
-        truths[rb"tiff:Orientation"] = 1
     for name, value in truths.items():
         xmp = re.sub(rb"(" + name + rb"\s*(?:=\s*[\"']|>)\s*)\d+", rb"\g<1>%d" % value, xmp)
     return xmp
@@ -98,22 +94,17 @@ def corrected(
     if block.big:
         raise DamagedTagsError("EXIF is never BigTIFF")
     first = block.first()
-    _set_numbers(first, {_IMAGE_WIDTH: size[0], _IMAGE_HEIGHT: size[1], ORIENTATION: 1})
-    if _EXIF_DIRECTORY in first:
-        camera = Directory(block, first.number(_EXIF_DIRECTORY, 0))
-        _set_numbers(camera, {_PIXEL_WIDTH: size[0], _PIXEL_HEIGHT: size[1]})
-    per_inch = _PER_INCH.get(first.number(_RESOLUTION_UNIT, _INCH), 1)
-    for tag, value in zip((_X_RESOLUTION, _Y_RESOLUTION), dpi or (), strict=False):
+    first.set_numbers({Tag.WIDTH: size[0], Tag.HEIGHT: size[1], Tag.ORIENTATION: 1})
+    if Tag.EXIF in first:
+        camera = Directory(block, first.number(Tag.EXIF, 0))
+        camera.set_numbers({Tag.PIXEL_WIDTH: size[0], Tag.PIXEL_HEIGHT: size[1]})
+    per_inch = _PER_INCH.get(first.number(Tag.RESOLUTION_UNIT, _INCH), 1)
+    for tag, value in zip((Tag.X_RESOLUTION, Tag.Y_RESOLUTION), dpi or (), strict=False):
         if tag in first and first[tag].kind == RATIONAL:
             block.put("II", block.offset(first[tag].at + 8), *ratio(value / per_inch))
     _drop_thumbnail(first, content)
     _set_provenance(first, content, provenance)
     return bytes(content)
-
-
-def _set_numbers(directory: Directory, truths: dict[int, int]) -> None:
-    for tag in truths.keys() & directory.keys():
-        directory.set_number(tag, truths[tag])
 
 
 def ratio(value: float) -> tuple[int, int]:
@@ -127,8 +118,8 @@ def _drop_thumbnail(first: Directory, content: bytearray) -> None:
         return  # some writers leave out the last link
     block.put("I", first.link, 0)
     thumbnail = Directory(block, second)
-    start = thumbnail.number(_THUMBNAIL_OFFSET, 0)
-    end = min(start + thumbnail.number(_THUMBNAIL_BYTES, 0), len(content))
+    start = thumbnail.number(Tag.THUMBNAIL, 0)
+    end = min(start + thumbnail.number(Tag.THUMBNAIL_BYTES, 0), len(content))
     if end == len(content) > start >= 8:
         del content[start:]
     elif end > start >= 8:
@@ -140,11 +131,13 @@ def _set_provenance(first: Directory, content: bytearray, provenance: str | None
     if provenance is None and provenance_of(bytes(content)) is None:
         return
     rows = {tag: bytes(content[entry.at : entry.at + 12]) for tag, entry in first.items()}
-    rows.pop(PROCESSING_SOFTWARE, None)
+    rows.pop(Tag.PROCESSING_SOFTWARE, None)
     content += bytes(len(content) % 2)
     if provenance is not None:
         text = provenance.encode("ascii", "replace") + b"\0"
-        rows[PROCESSING_SOFTWARE] = struct.pack(order + "HHII", PROCESSING_SOFTWARE, ASCII, len(text), len(content))
+        rows[Tag.PROCESSING_SOFTWARE] = struct.pack(
+            order + "HHII", Tag.PROCESSING_SOFTWARE, ASCII, len(text), len(content)
+        )
         content += text + bytes(len(text) % 2)
     first.block.put("I", 4, len(content))
     content += struct.pack(order + "H", len(rows)) + b"".join(rows[tag] for tag in sorted(rows)) + bytes(4)

@@ -29,7 +29,7 @@ def exif_of(image: Image.Image) -> bytes | None:
     return exif.removeprefix(_EXIF_HEAD) or None
 
 
-def read_metadata(image: Image.Image, oriented: bool, notes: list[str]) -> Metadata:
+def read_metadata(image: Image.Image, notes: list[str]) -> Metadata:
     """Everything but the pixels of a loaded image (PNG may have chunks behind them); notes on what is not kept."""
     info, resources = image.info, image.info.get("photoshop")
     segments = [content[:35] for name, content in getattr(image, "applist", ()) if name in ("APP1", "APP11")]
@@ -43,7 +43,6 @@ def read_metadata(image: Image.Image, oriented: bool, notes: list[str]) -> Metad
         text={key: str(value) for key, value in getattr(image, "text", {}).items() if key not in _CARRIED},
         comment=_bytes(info.get("comment")),
         jpeg=_jpeg_tables(image),
-        oriented=oriented,
     )
 
 

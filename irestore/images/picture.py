@@ -34,7 +34,6 @@ class Metadata:
     lossless: bool | None = None  # a WebP's own choice
     duration: float | None = None  # milliseconds that this frame of an animation is shown
     loop: int | None = None  # times an animation is played, 0 for ever; None: not an animation
-    oriented: bool = False  # pixels were turned upright, so orientation tags must be reset
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,8 @@ class PillowFile:
         kind, (width, height) = image.format or "unknown", image.size
         frames = 1 if kind in _SINGLE else int(getattr(image, "n_frames", 1))
         self._deep = _deep_reader(image, stream) if frames == 1 else None
+        self._first = int(frames > 1 and bool(image.info.get("default_image")))  # of an APNG: stands for all of them
+        frames -= self._first
         comment = image.info.get("comment") if kind == "GIF" else None
         at = stream.tell()
         self.info = Info(
@@ -112,8 +114,10 @@ class PillowFile:
             self._notes.append("only its merged picture was read, not its layers")
         elif image.format in _SINGLE and getattr(image, "n_frames", 1) > 1:
             self._notes.append("it has further pictures behind the photograph, which were not kept")
-        for i in range(count):
-            if count > 1:
+        if self._first:
+            self._notes.append("its separate picture for viewers without animation was not kept")
+        for i in range(self._first, self._first + count):
+            if self._first + count > 1:
                 image.seek(i)
             width, height = image.size
             decoded = self._decoded()
@@ -141,9 +145,9 @@ class PillowFile:
             more["png_colour"] = png.colour_chunks(self._stream, self._notes)
         elif kind == "webp":  # by its first frame's data
             more["lossless"] = self._is_lossless_webp()
-        if count > 1:  # a GIF without a number of repeats plays once, an APNG or WebP for ever
-            more |= {"duration": float(info.get("duration", 0)), "loop": int(info.get("loop", kind == "gif"))}
-        return dataclasses.replace(read_metadata(self._image, self._turn != 1, self._notes), **more)
+        if count > 1:
+            more |= {"duration": float(info.get("duration", 0)), "loop": _plays(kind, info.get("loop"))}
+        return dataclasses.replace(read_metadata(self._image, self._notes), **more)
 
     def _is_lossless_webp(self) -> bool:
         found = re.search(rb"VP8[ L]", _header(self._stream))
@@ -161,9 +165,18 @@ class PillowFile:
         return Decoded(decoded.colour[..., 0], decoded.alpha) if grey and decoded.colour.ndim == 3 else decoded
 
 
+def _plays(kind: str, loop: int | None) -> int:
+    """How often an animation is played, 0 for ever. A GIF counts the times after the first, and may say nothing."""
+    if kind != "gif":
+        return int(loop or 0)
+    return 1 if loop is None else loop and loop + 1
+
+
 def _true_kind(image: ImageFile.ImageFile, stream: BinaryIO) -> tuple[int, bool]:
     """Bits a sample in the file, where Pillow gives 8, else 0; and whether an AVIF is grey, which Pillow may hide."""
     bits = 0 if image.mode.startswith(("I", "F")) else 16 if ";16" in png.raw_mode(image) else 8
+    if image.format == "PPM" and image.mode == "RGB" and image.tile[0][0] == "ppm_plain":  # its maximum
+        return int(image.tile[0].args[1]).bit_length(), False  # type: ignore[index]
     if image.format not in ("AVIF", "JPEG2000"):
         return bits, False
     at = stream.tell()
@@ -210,7 +223,7 @@ class JxlFile(PillowFile):
 
     def __init__(self, stream: BinaryIO, name: str, notes: list[str]) -> None:
         need("pillow_jxl", "JPEG XL", "jxl")
-        self._stream, self._notes, self._deep = stream, notes, None
+        self._stream, self._notes, self._deep, self._first = stream, notes, None, 0
         self.info, bits = jxl.header(stream)
         if bits > self.info.depth:
             notes.append(f"its samples of {bits} bits were read as {self.info.depth}")

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from irestore.images.colour import to_srgb
+from irestore.images.colour import is_grey, to_srgb
 from irestore.images.picture import Picture
 from irestore.images.samples import one_channel, to_samples
 
@@ -28,7 +28,7 @@ def to_screen(picture: Picture) -> NDArray[np.uint8]:
         board = np.where((rows[:, None] + columns) % 2, _DARK, _LIGHT).astype(np.float32)[..., None]
         alpha = picture.alpha[..., None]
         pixels = pixels * alpha + board * (1 - alpha)
-    samples = to_samples(one_channel(pixels) if picture.grey else pixels, 8)
+    samples = to_samples(one_channel(pixels) if is_grey(picture) else pixels, 8)
     return np.asarray(to_srgb(Image.fromarray(samples), picture.metadata.icc, []))
 
 

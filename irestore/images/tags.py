@@ -6,11 +6,12 @@ A block starts with its byte order and the offset of its first directory. A dire
 
 import contextlib
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from enum import IntEnum
 from mmap import mmap
 from typing import NamedTuple
 
-SHORT, LONG, RATIONAL, ASCII, UNDEFINED = 3, 4, 5, 2, 7
+BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED = 1, 2, 3, 4, 5, 7  # kinds of values
 HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # "+" is BigTIFF
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
@@ -18,6 +19,60 @@ _MOST_ENTRIES, _MOST_ENTRIES_IN_ALL = 4096, 2**18  # of one directory; of a whol
 
 Tags = dict[int, tuple[int, bytes | Sequence[int]]]
 """What to write: (kind, values) of each tag; whole numbers, or the bytes of any values."""
+
+
+class Tag(IntEnum):
+    """The tags that mean something here, of TIFF and of EXIF."""
+
+    PROCESSING_SOFTWARE = 11
+    SUBFILE = 254
+    WIDTH = 256
+    HEIGHT = 257
+    BITS = 258
+    COMPRESSION = 259
+    PHOTOMETRIC = 262
+    FILL_ORDER = 266
+    DESCRIPTION = 270
+    MAKE = 271
+    MODEL = 272
+    STRIPS = 273
+    ORIENTATION = 274
+    CHANNELS = 277
+    STRIP_ROWS = 278
+    STRIP_BYTES = 279
+    X_RESOLUTION = 282
+    Y_RESOLUTION = 283
+    PLANAR = 284
+    RESOLUTION_UNIT = 296
+    CURVE = 301
+    SOFTWARE = 305
+    DATE = 306
+    ARTIST = 315
+    HOST = 316
+    PREDICTOR = 317
+    WHITE_POINT = 318
+    PRIMARIES = 319
+    TILE_WIDTH = 322
+    TILE_HEIGHT = 323
+    TILES = 324
+    TILE_BYTES = 325
+    EXTRA = 338
+    FORMAT = 339
+    THUMBNAIL = 513
+    THUMBNAIL_BYTES = 514
+    XMP = 700
+    RATING = 18246
+    RATING_PERCENT = 18249
+    COPYRIGHT = 33432
+    IPTC = 33723
+    ICC = 34675
+    EXIF = 34665
+    GPS = 34853
+    TITLE_XP = 40091  # with four more of Windows up to SUBJECT_XP
+    SUBJECT_XP = 40095
+    PIXEL_WIDTH = 40962
+    PIXEL_HEIGHT = 40963
+    INTEROPERABILITY = 40965
 
 
 class DamagedTagsError(ValueError):
@@ -133,13 +188,14 @@ class Directory(dict[int, Entry]):
                 found[tag] = self[tag].kind, raw
         return found
 
-    def set_number(self, tag: int, value: int) -> None:
-        """Write the one whole number of a tag that is there, as its kind if that is wide enough. Not for BigTIFF."""
-        at, kind, _ = self[tag]
-        if kind == SHORT and value < 2**16:
-            self.block.put("HH", at + 8, value, 0)
-        else:
-            self.block.put("HII", at + 2, LONG, 1, value)
+    def set_numbers(self, numbers: Mapping[int, int]) -> None:
+        """Write the one whole number of each tag that is there, as its kind if that is wide enough. Not for BigTIFF."""
+        for tag in numbers.keys() & self.keys():
+            at, kind, _ = self[tag]
+            if kind == SHORT and numbers[tag] < 2**16:
+                self.block.put("HH", at + 8, numbers[tag], 0)
+            else:
+                self.block.put("HII", at + 2, LONG, 1, numbers[tag])
 
 
 def packed(order: str, tags: Tags, at: int) -> bytes:

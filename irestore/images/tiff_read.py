@@ -16,20 +16,16 @@ import numpy as np
 from PIL import ImageFile
 
 from irestore.errors import ReadError
-from irestore.images.exif import CARRIED, ORIENTATION, PROCESSING_SOFTWARE, from_tiff, provenance_of_text, resolution
+from irestore.images.exif import CARRIED, from_tiff, provenance_of_text, resolution
 from irestore.images.picture import Info, Metadata, Picture
 from irestore.images.pillow_errors import any_size, check_pixels
 from irestore.images.pillow_file import open_image
 from irestore.images.samples import Decoded, Samples, decode, to_samples
-from irestore.images.tags import LONG, SHORT, Block, DamagedTagsError, Directory, Tags, packed
+from irestore.images.tags import LONG, SHORT, Block, DamagedTagsError, Directory, Tag, Tags, packed
 
-_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 254, 256, 257, 258, 259, 262, 266
-_STRIPS, _CHANNELS, _STRIP_ROWS, _STRIP_BYTES, _PLANAR, _PREDICTOR = 273, 277, 278, 279, 284, 317
-_TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _EXTRA, _FORMAT = 322, 323, 324, 325, 338, 339
-_PLACES = {_STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES}
-_LAYOUT = _PLACES | {_COMPRESSION, _FILL_ORDER, _STRIP_ROWS, _TILE_WIDTH, _TILE_HEIGHT}
-_XMP, _IPTC, _ICC, _X_RESOLUTION, _Y_RESOLUTION = 700, 33723, 34675, 282, 283
-_COLOUR_TAGS, _FIRST_PRIVATE = (301, 318, 319), 32768  # a curve, white point, primaries
+_PLACES = {Tag.STRIPS, Tag.STRIP_BYTES, Tag.TILES, Tag.TILE_BYTES}
+_LAYOUT = _PLACES | {Tag.COMPRESSION, Tag.FILL_ORDER, Tag.STRIP_ROWS, Tag.TILE_WIDTH, Tag.TILE_HEIGHT}
+_COLOUR_TAGS, _FIRST_PRIVATE = (Tag.CURVE, Tag.WHITE_POINT, Tag.PRIMARIES), 32768
 
 _REDUCED = 1  # bit of the subfile tag: a smaller copy of another page
 _TWELVE = 12  # bits a sample, which Pillow gives as they are in 16
@@ -49,11 +45,11 @@ class TiffFile:
         pages = [Page(tags, i) for i, tags in enumerate(self._block.directories())]
         if not pages:
             raise DamagedTagsError("no page")
-        self._pages = [page for page in pages if not page.tags.number(_SUBFILE, 0) & _REDUCED] or pages
+        self._pages = [page for page in pages if not page.tags.number(Tag.SUBFILE, 0) & _REDUCED] or pages
         self._image: ImageFile.ImageFile | None = None
         first = self._pages[0]
         twelve = first.channels == 1 and first.bits == _TWELVE
-        made = [raw for _, raw in first.tags.readable([PROCESSING_SOFTWARE], most_bytes=2**16).values()]
+        made = [raw for _, raw in first.tags.readable([Tag.PROCESSING_SOFTWARE], most_bytes=2**16).values()]
         self.info = Info(
             format="tiff",
             width=first.height if first.turn >= 5 else first.width,
@@ -89,6 +85,7 @@ class TiffFile:
                 "convert it to 8 or 16 bits"
             ) from error
         self._image.seek(page.index)
+        self._image.info.pop("xmp", None)  # of orientations Pillow would follow this one, which `probe` does not know
         self._image.load()  # turns it upright, too
         decoded = decode(self._image, self._notes)
         depth = 8 * decoded.colour.itemsize
@@ -105,17 +102,17 @@ class Page:
     def __init__(self, tags: Directory, index: int) -> None:
         number = tags.number
         self.tags, self.index = tags, index
-        self.width, self.height, self.channels = number(_WIDTH, 0), number(_HEIGHT, 0), number(_CHANNELS, 1)
-        self.bits, self.compression = number(_BITS, 1), number(_COMPRESSION, 1)
-        self._photometric = number(_PHOTOMETRIC, _GREY)
+        self.width, self.height, self.channels = number(Tag.WIDTH, 0), number(Tag.HEIGHT, 0), number(Tag.CHANNELS, 1)
+        self.bits, self.compression = number(Tag.BITS, 1), number(Tag.COMPRESSION, 1)
+        self._photometric = number(Tag.PHOTOMETRIC, _GREY)
         self.inks = _INKS.get(self._photometric, self.channels)
-        turn = number(ORIENTATION, 1)
+        turn = number(Tag.ORIENTATION, 1)
         self.turn = turn if 1 <= turn <= 8 else 1
-        extras = tags.numbers(_EXTRA)[: max(self.channels - self.inks, 0)]
+        extras = tags.numbers(Tag.EXTRA)[: max(self.channels - self.inks, 0)]
         self._alpha_at = next((i for i, kind in enumerate(extras) if kind in (_PREMULTIPLIED, _ALPHA)), -1)
         self.has_alpha = self._alpha_at >= 0
         self._premultiplied = self.has_alpha and extras[self._alpha_at] == _PREMULTIPLIED
-        self._planes = self.channels if number(_PLANAR, 1) == 2 else 1
+        self._planes = self.channels if number(Tag.PLANAR, 1) == 2 else 1
 
     @property
     def deep(self) -> bool:
@@ -124,11 +121,11 @@ class Page:
             return (
                 0 < self.inks <= self.channels <= _MOST_CHANNELS
                 and self._photometric <= 2
-                and set(self.tags.numbers(_BITS)) == {16}
-                and set(self.tags.numbers(_FORMAT, 1)) == {1}
+                and set(self.tags.numbers(Tag.BITS)) == {16}
+                and set(self.tags.numbers(Tag.FORMAT, 1)) == {1}
                 and min(self.width, self.height) > 0
                 and self.compression in _BYTEWISE
-                and self.tags.number(_PREDICTOR, 1) in (1, 2)
+                and self.tags.number(Tag.PREDICTOR, 1) in (1, 2)
             )
         except DamagedTagsError:
             return False  # Pillow's to read, or to refuse
@@ -153,8 +150,8 @@ class Page:
         with any_size(), open_image(io.BytesIO(self._as_bytes(plane, channels))) as image:
             rows = np.asarray(image)
         samples = rows.view(self.tags.block.order + "u2").astype(np.uint16).reshape(self.height, self.width, channels)
-        if self.tags.number(_PREDICTOR, 1) == 2:
-            step = self.tags.number(_TILE_WIDTH, self.width) if _TILES in self.tags else self.width
+        if self.tags.number(Tag.PREDICTOR, 1) == 2:
+            step = self.tags.number(Tag.TILE_WIDTH, self.width) if Tag.TILES in self.tags else self.width
             for left in range(0, self.width, step):
                 part = samples[:, left : left + step]
                 np.cumsum(part, axis=1, dtype=np.uint16, out=part)
@@ -167,27 +164,27 @@ class Page:
         for tag in _PLACES & numbers.keys():
             each = len(numbers[tag]) // self._planes
             numbers[tag] = numbers[tag][plane * each : (plane + 1) * each]
-        if _TILE_WIDTH in numbers:
-            numbers[_TILE_WIDTH] = (numbers[_TILE_WIDTH][0] * wide,)
-        numbers |= {_WIDTH: (self.width * wide,), _HEIGHT: (self.height,)}
-        tags: Tags = {_BITS: (SHORT, (8,)), _PHOTOMETRIC: (SHORT, (_GREY,)), _CHANNELS: (SHORT, (1,))}
+        if Tag.TILE_WIDTH in numbers:
+            numbers[Tag.TILE_WIDTH] = (numbers[Tag.TILE_WIDTH][0] * wide,)
+        numbers |= {Tag.WIDTH: (self.width * wide,), Tag.HEIGHT: (self.height,)}
+        tags: Tags = {Tag.BITS: (SHORT, (8,)), Tag.PHOTOMETRIC: (SHORT, (_GREY,)), Tag.CHANNELS: (SHORT, (1,))}
         tags |= {tag: (LONG, values) for tag, values in numbers.items()}
         head = struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, 8)
         shift = len(head) + len(packed(order, tags, len(head)))
-        tags |= {tag: (LONG, [at + shift for at in numbers[tag]]) for tag in (_STRIPS, _TILES) if tag in numbers}
+        tags |= {tag: (LONG, [at + shift for at in numbers[tag]]) for tag in (Tag.STRIPS, Tag.TILES) if tag in numbers}
         return b"".join((head, packed(order, tags, len(head)), self.tags.block.content))
 
     def metadata(self, notes: list[str]) -> Metadata:
         """What the page says besides its pixels; `notes` on what is not kept."""
-        kept = CARRIED | {_XMP, _IPTC, _ICC}
+        kept = CARRIED | {Tag.XMP, Tag.IPTC, Tag.ICC}
         if lost := [tag for tag in self.tags if tag not in kept and (tag >= _FIRST_PRIVATE or tag in _COLOUR_TAGS)]:
             notes.append(f"its TIFF tags {', '.join(map(str, lost[:10]))} were not kept")
-        given = [tag for tag in (_ICC, _XMP, _IPTC, _X_RESOLUTION, _Y_RESOLUTION) if tag in self.tags]
+        given = [tag for tag in (Tag.ICC, Tag.XMP, Tag.IPTC, Tag.X_RESOLUTION, Tag.Y_RESOLUTION) if tag in self.tags]
         found = self.tags.readable(given)
         notes.extend(f"its tag {tag} is damaged and was not kept" for tag in given if tag not in found)
-        icc, xmp, iptc = (found[tag][1] if tag in found else None for tag in (_ICC, _XMP, _IPTC))
+        icc, xmp, iptc = (found[tag][1] if tag in found else None for tag in (Tag.ICC, Tag.XMP, Tag.IPTC))
         exif = from_tiff(self.tags)
-        return Metadata(icc, exif, xmp, iptc, resolution(exif), oriented=self.turn != 1)
+        return Metadata(icc, exif, xmp, iptc, resolution(exif))
 
 
 def _content(stream: BinaryIO) -> bytes | mmap.mmap:

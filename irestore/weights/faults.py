@@ -5,6 +5,7 @@ The Hub client moved from requests to httpx to httpx2, so transport errors are k
 
 import errno
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -13,7 +14,7 @@ from irestore.weights.manifest import Entry
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
-CUT = {"CutError", "RemoteProtocolError", "ReadError", "ChunkedEncodingError", "ProtocolError"}
+CUT = {"RemoteProtocolError", "ReadError", "ChunkedEncodingError", "ProtocolError"}
 
 Fault = tuple[type[DownloadError], str]
 
@@ -26,24 +27,18 @@ class CutError(Exception):
     """The connection was cut before the whole file had come."""
 
 
-class RefusedError(Exception):
-    """The server answers with an error status."""
-
-    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
-        super().__init__(f"HTTP {status}")
-        self.status, self.headers = status, headers
-
-
 def fault(error: Exception, entry: Entry, endpoint: str, cache: str) -> DownloadError:
     """The error to show for what was raised. UnreachableError where another network or another time would do."""
-    if isinstance(error, RefusedError):
-        kind, text = _refused(error, entry, endpoint)
+    answer: Any = getattr(error, "response", None)
+    if answer is not None:
+        kind, text = _refused(answer.status_code, answer.headers, entry, endpoint)
     else:
         kind, text = _failed(error, endpoint, cache)
     return kind(f"{entry.name}: cannot download {entry.file}: {text}")
 
 
-def _refused(error: RefusedError, entry: Entry, endpoint: str) -> Fault:
+def _refused(status: int, headers: Mapping[str, str], entry: Entry, endpoint: str) -> Fault:
+    """The server answers with an error status."""
     page, at = f"{endpoint}/{entry.repo}", entry.revision
     answers = {
         "GatedRepo": f"access to {page} is gated; accept its terms there, then set HF_TOKEN to a token of that account",
@@ -55,13 +50,13 @@ def _refused(error: RefusedError, entry: Entry, endpoint: str) -> Fault:
         407: "the proxy wants a login (407); put user:password@ into HTTPS_PROXY",
         429: f"{endpoint} says too many requests (429); wait some minutes, or set HF_TOKEN",
     }
-    text = answers.get(error.headers.get("X-Error-Code", "")) or answers.get(error.status)
-    if error.headers.get("X-Error-Message", "").startswith("Invalid cred"):
+    text = answers.get(headers.get("X-Error-Code", "")) or answers.get(status)
+    if headers.get("X-Error-Message", "").startswith("Invalid cred"):
         text = f"{endpoint} does not accept your token (401); renew HF_TOKEN or `hf auth login`, or unset it"
-    elif error.status >= 500:
-        text = f"{endpoint} has a fault of its own (HTTP {error.status}); try again later"
-    passing = error.status in (401, 403, 407, 429) or error.status >= 500
-    other = f"{endpoint} answered HTTP {error.status}; check HF_ENDPOINT and the proxy settings"
+    elif status >= 500:
+        text = f"{endpoint} has a fault of its own (HTTP {status}); try again later"
+    passing = status in (401, 403, 407, 429) or status >= 500
+    other = f"{endpoint} answered HTTP {status}; check HF_ENDPOINT and the proxy settings"
     return (UnreachableError if passing else DownloadError), text or other
 
 
@@ -76,7 +71,7 @@ def _failed(error: BaseException, endpoint: str, cache: str) -> Fault:
     text, last = " ".join(said).lower(), said[-1].splitlines()[0] if said else type(chain[-1]).__name__
     if codes & DISK_FULL:
         return DownloadError, f"the disk is full at {cache}; make room, or set HF_HUB_CACHE to a folder on another disk"
-    if "NotAHubError" in names:
+    if isinstance(error, NotAHubError) or "TooManyRedirects" in names:
         why = "does the network want a login in the browser, or is HF_ENDPOINT wrong?"
         return UnreachableError, f"{endpoint} answers, but not as a Hub does; {why}"
     if "SSLError" in names or "certificate" in text:
@@ -84,7 +79,7 @@ def _failed(error: BaseException, endpoint: str, cache: str) -> Fault:
         return UnreachableError, f"the TLS certificate of {endpoint} is not trusted ({last}); {remedy}"
     if "timed out" in text or any("Timeout" in type(error).__name__ for error in chain):
         return UnreachableError, f"{endpoint} does not answer in time ({last}); try again, or on another network"
-    if names & CUT:
+    if isinstance(error, CutError) or names & CUT:
         return UnreachableError, f"the connection to {endpoint} was cut before the whole file had come; try again"
     if names & {"ConnectError", "ConnectionError", "gaierror", "ProxyError"}:
         remedy = "check the connection, HTTPS_PROXY and HF_ENDPOINT"

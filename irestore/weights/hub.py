@@ -14,7 +14,8 @@ from typing import Any
 from irestore.errors import DownloadError, UnreachableError, WeightsError
 from irestore.weights.faults import NotAHubError, fault
 from irestore.weights.manifest import PINNED, SHA256, Entry
-from irestore.weights.paths import replacing, sha256
+from irestore.weights.paths import sha256
+from irestore.whole_file import whole_file
 
 
 def cache() -> Path:
@@ -53,24 +54,28 @@ def pin(entry: Entry, *, offline: bool = False) -> Entry:
             f"{entry.name}: offline, and only the Hub knows what {entry.revision!r} is; write @COMMIT"
         )
     with _explained(entry):
-        return replace(entry, revision=_transfer().head(entry)[0])
+        from irestore.weights import transfer  # slow to import
+
+        return replace(entry, revision=transfer.head(entry)[0])
 
 
 def download(entry: Entry) -> Path:
     """The entry's file, fetched into the Hub cache, unverified. Raises DownloadError (UnreachableError)."""
     with _explained(entry):
-        commit, etag, size = _transfer().head(entry)
+        from irestore.weights import transfer  # slow to import
+
+        commit, etag, size = transfer.head(entry)
         if commit != entry.revision:
             raise NotAHubError
         blob, path = _repo_folder(entry) / "blobs" / etag, _snapshot(entry)
         if not (blob.is_file() and sha256(blob) == etag):  # another revision may have brought it
-            with replacing(blob) as file:
+            with whole_file(blob, make_folder=True) as file:
                 if size > (free := shutil.disk_usage(blob.parent).free):
                     raise DownloadError(
                         f"{entry.name}: the disk is full at {cache()}: {size:,} bytes are needed and {free:,} are "
                         "free; make room, or set HF_HUB_CACHE to a folder on another disk"
                     )
-                _transfer().fetch(entry, size, file)
+                transfer.fetch(entry, size, file)
         path.parent.mkdir(parents=True, exist_ok=True)
         link = path.with_name(f".{secrets.token_hex(8)}.link")
         try:
@@ -107,12 +112,6 @@ def _constants() -> Any:
     from huggingface_hub import constants
 
     return constants
-
-
-def _transfer() -> Any:
-    from irestore.weights import transfer
-
-    return transfer
 
 
 def _repo_folder(entry: Entry) -> Path:

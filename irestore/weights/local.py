@@ -48,26 +48,33 @@ def locate(entry: Entry, *, offline: bool = False, model_dir: Path | str | None 
     cannot be had, WeightsError if it is wrong.
     """
     offline = offline or hub.is_offline()
-    wrong = f"{entry.name}: {entry.file} does not match the sha256 in the manifest"
-    fate = ""
-    for _ in range(2):
-        path = present(entry, model_dir) or _fetched(entry, offline, f"{wrong}; not loaded, {fate}; " if fate else "")
-        if intact(path, entry):
-            return path
-        if path != hub.cached(entry):
-            raise WeightsError(f"{entry.name}: {path} does not match the sha256 in the manifest; replace the file")
-        try:
-            fate = _set_aside(entry, path)
-        except WeightsError as error:
-            raise WeightsError(f"{wrong}; not loaded; {error}") from error
-        if offline:
-            raise WeightsError(f"{wrong}; not loaded, {fate}; offline, so it cannot be fetched again")
+    path = present(entry, model_dir) or _fetched(entry, offline)
+    if intact(path, entry):
+        return path
+    fate = _rejected(entry, path)
+    if offline:
+        raise WeightsError(f"{fate}; offline, so it cannot be fetched again")
+    path = _fetched(entry, offline, before=f"{fate}; ")
+    if intact(path, entry):
+        return path
     raise WeightsError(
-        f"{wrong}, twice; not loaded, {fate}; try again later or without a proxy or mirror (HF_ENDPOINT)"
+        f"{_rejected(entry, path, ', twice')}; try again later or without a proxy or mirror (HF_ENDPOINT)"
     )
 
 
-def _fetched(entry: Entry, offline: bool, before: str) -> Path:
+def _rejected(entry: Entry, path: Path, times: str = "") -> str:
+    """Take a wrong file out of the Hub cache; says so, and where it is kept. Raises WeightsError for one elsewhere."""
+    wrong = "does not match the sha256 in the manifest"
+    if path != hub.cached(entry):
+        raise WeightsError(f"{entry.name}: {path} {wrong}; replace the file")
+    wrong = f"{entry.name}: {entry.file} {wrong}{times}; not loaded"
+    try:
+        return f"{wrong}, {_set_aside(entry, path)}"
+    except WeightsError as error:
+        raise WeightsError(f"{wrong}; {error}") from error
+
+
+def _fetched(entry: Entry, offline: bool, before: str = "") -> Path:
     """The file from the Hub. Raises as `locate`; `before` begins the message of a failed download."""
     if entry.repo is None:
         raise WeightsError(f"{entry.name}: {own_file(entry)} is not there; put the file back or correct the manifest")

@@ -90,17 +90,20 @@ REQUIRED = ("name", "task", "scale", "architecture", "config", "file", "sha256",
 def entries(manifests: Iterable[Path | str] = ()) -> tuple[Entry, ...]:
     """Every known model, in order of preference: ours, those of the user's config folder, then `manifests`.
 
+    An imported one whose name a manifest has too is left out: it is no reason to refuse all of them.
     Raises ManifestError that names the file, the model and the key.
     """
-    known: dict[str, Entry] = {}
     users = own_folder("config") / "weights.toml"
-    added = sorted((own_folder("config") / IMPORTED).glob("*.toml"))
-    for path in (builtin(), *([users] if users.is_file() else []), *added, *map(Path, manifests)):
-        for entry in read(path):
-            if entry.name in known:
-                raise ManifestError(f"{path}: model {entry.name!r} exists already; give yours another name")
-            known[entry.name] = entry
-    return tuple(known.values())
+    ours = [(path, entry) for path in (builtin(), *([users] if users.is_file() else [])) for entry in read(path)]
+    given = [(path, entry) for path in map(Path, manifests) for entry in read(path)]
+    names: set[str] = set()
+    for path, entry in (*ours, *given):
+        if entry.name in names:
+            raise ManifestError(f"{path}: model {entry.name!r} exists already; give yours another name")
+        names.add(entry.name)
+    added = [entry for path in sorted((own_folder("config") / IMPORTED).glob("*.toml")) for entry in read(path)]
+    imported = {entry.name: entry for entry in added if entry.name not in names}
+    return (*(entry for _, entry in ours), *imported.values(), *(entry for _, entry in given))
 
 
 def candidates(
@@ -151,9 +154,17 @@ def builtin() -> Path:
 def read(path: Path) -> tuple[Entry, ...]:
     """The entries of one manifest file, each checked. Raises ManifestError."""
     try:
-        table = tomllib.loads(small_text(path))
+        return parsed(small_text(path), path)
     except OSError as error:
         raise ManifestError(f"{path}: cannot read the manifest: {error.strerror}") from error
+    except ValueError as error:
+        raise ManifestError(f"{path}: is not valid TOML: {error}") from error
+
+
+def parsed(text: str, path: Path) -> tuple[Entry, ...]:
+    """The entries of a manifest, each checked; `path` is where it is, or will be. Raises ManifestError."""
+    try:
+        table = tomllib.loads(text)
     except RecursionError as error:
         raise ManifestError(f"{path}: its values are nested too deeply") from error
     except ValueError as error:

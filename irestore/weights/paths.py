@@ -1,13 +1,10 @@
-"""Where files are, and how they are read and written safely. Imports nothing heavy."""
+"""Where files are, and how they are read safely. Imports nothing heavy."""
 
 import hashlib
 import os
-import secrets
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import BinaryIO, Literal
+from typing import Literal
 
 FOLDERS = {  # platform: (variable, folder below the home folder) of the cache and of the config
     "linux": (("XDG_CACHE_HOME", ".cache"), ("XDG_CONFIG_HOME", ".config")),
@@ -38,21 +35,6 @@ def sha256(path: Path) -> str:
     """The file's sha256 in hex. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `target` at the end, whole; where anything fails, `target` is as it was."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.{secrets.token_hex(8)}.incomplete")
-    try:
-        with partial.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def is_safe(file: str) -> bool:

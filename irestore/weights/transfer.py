@@ -1,7 +1,7 @@
 """Requests to the Hub that end in time, and bring neither more nor less than was announced.
 
-Proxies, certificates, token and addresses are the Hub client's own; the transfer is ours: the client resumes one for as
-long as each try brings some bytes, makes a path of any ETag, and cannot be stopped.
+Proxies, certificates, token, addresses and redirects are the Hub client's own; the transfer is ours: the client resumes
+one for as long as each try brings some bytes, makes a path of any ETag, and cannot be stopped.
 Slow to import: only hub.py does it, when something is fetched.
 """
 
@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, BinaryIO, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import huggingface_hub.constants
 import huggingface_hub.utils
@@ -23,11 +24,12 @@ from tqdm import tqdm
 
 from irestore import __version__
 from irestore.errors import DownloadError, say
-from irestore.weights.faults import CutError, NotAHubError, RefusedError
+from irestore.weights.faults import CutError, NotAHubError
 from irestore.weights.manifest import PINNED, Entry
 
 T = TypeVar("T")
 CLIENT: Any = huggingface_hub  # its utils do not say what they export
+OURSELVES = {"library_name": "irestore", "library_version": __version__}
 
 REACH_SECONDS = 6.0  # the Hub answers a HEAD in well under one; HF_HUB_ETAG_TIMEOUT overrides
 SPAN_SECONDS = 10.0  # in so many seconds at least SPAN_BYTES must come; HF_HUB_DOWNLOAD_TIMEOUT overrides
@@ -40,14 +42,10 @@ ETAG = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")  # and no other, such as ../../fi
 def head(entry: Entry) -> tuple[str, str, int]:
     """Commit, ETag (the sha256, or git's sha1 for small files) and size that the Hub announces for the entry's file.
 
-    Raises TimeoutError, NotAHubError, RefusedError, and what the client raises.
+    Raises TimeoutError, NotAHubError, and what the client raises.
     """
     pace = _Pace(float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or REACH_SECONDS))
-
-    def ask() -> Mapping[str, str]:
-        with _request("HEAD", entry, pace.seconds) as (headers, _):
-            return headers
-
+    ask = partial(CLIENT.get_hf_file_metadata, _url(entry), timeout=pace.seconds, **OURSELVES)
     began = time.monotonic()
 
     def check() -> None:
@@ -57,13 +55,11 @@ def head(entry: Entry) -> tuple[str, str, int]:
             say(f"asking {urlsplit(CLIENT.constants.ENDPOINT).netloc} ...")
         pace.check()
 
-    headers = watched(ask, check)
-    commit = headers.get("X-Repo-Commit", "")
-    etag = (headers.get("X-Linked-Etag") or headers.get("ETag") or "").removeprefix("W/").strip('"')
-    size = headers.get("X-Linked-Size") or headers.get("Content-Length") or ""
-    if not (PINNED.fullmatch(commit) and ETAG.fullmatch(etag) and size.isdecimal()):
+    told = watched(ask, check)
+    commit, etag, size = str(told.commit_hash), str(told.etag), told.size
+    if not (PINNED.fullmatch(commit) and ETAG.fullmatch(etag) and isinstance(size, int)):
         raise NotAHubError
-    return commit, etag, int(size)
+    return commit, etag, size
 
 
 def fetch(entry: Entry, size: int, file: BinaryIO) -> None:
@@ -105,7 +101,7 @@ def _receive(entry: Entry, size: int, file: BinaryIO, pace: _Pace) -> None:
     """Write all bytes to the file; what is missing where the connection is cut is asked for again."""
     for _ in range(TRIES):
         start = file.tell()
-        with _request("GET", entry, pace.seconds, start) as (headers, body):
+        with _request(entry, start, pace.seconds) as (headers, body):
             if not headers.get("Content-Range", "").startswith(f"bytes {start}-"):
                 file.seek(0)  # all of it comes again
             for chunk in _until_cut(body):
@@ -153,30 +149,23 @@ def watched(call: Callable[[], T], check: Callable[[], object]) -> T:
 
 
 @contextmanager
-def _request(
-    method: str, entry: Entry, seconds: float, start: int = 0
-) -> Iterator[tuple[Mapping[str, str], Iterator[bytes]]]:
-    """Headers, and body from byte `start` on, for the entry's file; no read takes longer than `seconds`.
+def _request(entry: Entry, start: int, seconds: float) -> Iterator[tuple[Mapping[str, str], Iterator[bytes]]]:
+    """Headers, and body from byte `start` on, of the entry's file; no read takes longer than `seconds`.
 
-    A GET goes where the Hub says, without the token if that is another host; a HEAD stays at the Hub. The session is
-    httpx's or, before huggingface_hub 1.0, requests'.
+    From wherever the Hub says: the session, which is httpx's or, before huggingface_hub 1.0, requests', takes the token
+    to no other host.
     """
-    session, options = CLIENT.utils.get_session(), {"timeout": seconds, "follow_redirects": False}
-    ask = session.stream
-    if not callable(ask):  # it is a setting of requests
-        ask, options = session.request, {"timeout": seconds, "allow_redirects": False, "stream": True}
-    url = CLIENT.hf_hub_url(str(entry.repo), entry.file, revision=entry.revision)
-    headers = CLIENT.utils.build_hf_headers(library_name="irestore", library_version=__version__)
-    headers |= {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-    for _ in range(6):
-        with ask(method, url, headers=headers, **options) as answer:
-            target = answer.headers.get("Location") if answer.status_code in (301, 302, 303, 307, 308) else None
-            if target is None or (method == "HEAD" and urlsplit(target).netloc):
-                if answer.status_code >= 400:
-                    raise RefusedError(answer.status_code, answer.headers)
-                yield answer.headers, answer.iter_raw() if hasattr(answer, "iter_raw") else answer.iter_content(1 << 14)
-                return
-        here, url = url, urljoin(url, target)
-        if urlsplit(here)[:2] != urlsplit(url)[:2]:
-            headers.pop("authorization", None)
-    raise NotAHubError
+    session = CLIENT.utils.get_session()
+    headers = CLIENT.utils.build_hf_headers(**OURSELVES) | {"Accept-Encoding": "identity"}
+    headers |= {"Range": f"bytes={start}-"} if start else {}
+    if callable(session.stream):
+        asked = session.stream("GET", _url(entry), headers=headers, timeout=seconds, follow_redirects=True)
+    else:  # it is a setting of requests
+        asked = session.get(_url(entry), headers=headers, timeout=seconds, stream=True)
+    with asked as answer:
+        answer.raise_for_status()
+        yield answer.headers, answer.iter_raw() if hasattr(answer, "iter_raw") else answer.iter_content(1 << 14)
+
+
+def _url(entry: Entry) -> str:
+    return str(CLIENT.hf_hub_url(str(entry.repo), entry.file, revision=entry.revision))

@@ -16,7 +16,15 @@ from machine import Machine, manifest
 from safetensors.torch import load_file, save_file
 
 from irestore import models, weights
-from irestore.errors import DownloadError, ManifestError, UnknownModelError, UnreachableError, UsageError, WeightsError
+from irestore.errors import (
+    DownloadError,
+    ManifestError,
+    OutOfMemoryError,
+    UnknownModelError,
+    UnreachableError,
+    UsageError,
+    WeightsError,
+)
 from irestore.planning import Settings
 from irestore.runner import restore
 from irestore.weights.manifest import builtin, read
@@ -409,6 +417,15 @@ def test_a_config_that_would_build_for_minutes_is_refused_at_once(tmp_path, stat
     with pytest.raises(WeightsError, match=r"is out of range: at most|the config makes|the file lacks"):
         weights.load(weights.from_file(path))
     assert time.process_time() - began < 4  # 2 on a usual machine that has nothing else to do
+
+
+def test_a_device_that_is_full_is_told_in_one_line(monkeypatch):
+    def full(self, *_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(OutOfMemoryError, match=r"^compact-x2: does not fit into the memory of cpu: "):
+        weights.load(weights.find("compact-x2", weights.entries()))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are POSIX's")

@@ -8,22 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from irestore import weights
 from irestore.cli.choice import size_of
-from irestore.errors import IncompleteError, IrestoreError, UsageError, WeightsError, file_size, one_line
+from irestore.cli.options import complete_model
+from irestore.errors import IncompleteError, UsageError, WeightsError, file_size, one_line
 from irestore.tasks import TASKS, task_name
-
-
-def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The models whose names begin so; none where a manifest is wrong, which the command itself will say."""
-    try:
-        known = weights.entries(ctx.params.get("manifest") or ())
-    except IrestoreError:
-        return []
-    return [CompletionItem(entry.name, help=entry.description) for entry in known if entry.name.startswith(incomplete)]
-
 
 manifest_option = click.option(
     "--manifest", multiple=True, type=click.Path(dir_okay=False, path_type=Path), envvar="IRESTORE_MANIFEST",
@@ -70,7 +60,7 @@ def list_(as_json: bool, verbose: bool, manifest: tuple[Path, ...], model_dir: P
 
 
 @models.command()
-@click.argument("names", nargs=-1, shell_complete=complete_name)
+@click.argument("names", nargs=-1, shell_complete=complete_model)
 @click.option("--all", "all_", is_flag=True, help="Every model that comes from the Hub.")
 @manifest_option
 @model_dir_option
@@ -86,7 +76,7 @@ def download(names: tuple[str, ...], all_: bool, manifest: tuple[Path, ...], mod
 
 
 @models.command()
-@click.argument("name", shell_complete=complete_name)
+@click.argument("name", shell_complete=complete_model)
 @manifest_option
 @model_dir_option
 def path(name: str, manifest: tuple[Path, ...], model_dir: Path | None) -> None:
@@ -96,7 +86,7 @@ def path(name: str, manifest: tuple[Path, ...], model_dir: Path | None) -> None:
 
 
 @models.command()
-@click.argument("names", nargs=-1, shell_complete=complete_name)
+@click.argument("names", nargs=-1, shell_complete=complete_model)
 @manifest_option
 @model_dir_option
 def verify(names: tuple[str, ...], manifest: tuple[Path, ...], model_dir: Path | None) -> None:
@@ -127,7 +117,7 @@ def _remedy(entry: weights.Entry) -> str:
 
 
 @models.command()
-@click.argument("names", nargs=-1, required=True, shell_complete=complete_name)
+@click.argument("names", nargs=-1, required=True, shell_complete=complete_model)
 @manifest_option
 def rm(names: tuple[str, ...], manifest: tuple[Path, ...]) -> None:
     """Delete downloaded and imported models. Bundled ones, and files in your own folders, stay."""
@@ -138,7 +128,7 @@ def rm(names: tuple[str, ...], manifest: tuple[Path, ...]) -> None:
 
 
 @models.command()
-@click.argument("name", shell_complete=complete_name)
+@click.argument("name", shell_complete=complete_model)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @manifest_option
 @model_dir_option

@@ -13,7 +13,9 @@ from click.shell_completion import CompletionItem
 from irestore.batch.chain import Size
 from irestore.batch.shards import Shard
 from irestore.cli.values import Text, byte_size, device, shard, tile
+from irestore.errors import IrestoreError
 from irestore.images import FORMATS, MAX_PIXELS, LoadOptions, SaveOptions, check_target
+from irestore.tasks import TASKS
 
 if TYPE_CHECKING:
     import torch
@@ -84,12 +86,17 @@ class Files:
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The models whose names begin so, for the task where the command is one, and best and fast."""
+    """The models whose names begin so; where there is a task only those for it, and best and fast."""
     from irestore import weights
 
     task = ctx.params.get("task") or ctx.info_name  # `eval` takes the task as an argument
-    known = [entry for entry in weights.entries(ctx.params.get("manifest") or ()) if task in (entry.task, "inspect")]
-    names = dict.fromkeys(weights.CHOICES, "whichever it is for the task") | {e.name: e.description for e in known}
+    try:
+        known = weights.entries(ctx.params.get("manifest") or ())
+    except IrestoreError:  # which the command itself will say
+        return []
+    names = {entry.name: entry.description for entry in known if task == entry.task or task not in TASKS}
+    if task in TASKS:
+        names = dict.fromkeys(weights.CHOICES, "whichever it is for the task") | names
     return [CompletionItem(name, help=told) for name, told in names.items() if name.startswith(incomplete)]
 
 

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from irestore import models
-from irestore.errors import WeightsError
+from irestore.errors import OutOfMemoryError, WeightsError
 from irestore.models.network import Network
+from irestore.tiling import is_out_of_memory
 from irestore.weights.local import locate
 from irestore.weights.manifest import Entry
 from irestore.weights.own import describe, readable
@@ -29,7 +30,10 @@ def load(
 
 
 def read(entry: Entry, path: Path, device: torch.device | str = "cpu") -> Network:
-    """The model in eval mode, float32, on `device`, from the entry's verified file. Raises WeightsError."""
+    """The model in eval mode, float32, on `device`, from the entry's verified file.
+
+    Raises WeightsError; OutOfMemoryError where the device is full.
+    """
     entry = describe(entry, path)
     with readable(path):
         state = models.rename(entry.dialect, unpacked(load_file(path), entry.name))
@@ -39,7 +43,14 @@ def read(entry: Entry, path: Path, device: torch.device | str = "cpu") -> Networ
             f"{entry.name}: the network enlarges {model.scale} times, not {entry.scale} as its entry says"
         )
     model.name, model.task = entry.name, entry.task
-    return model.eval().requires_grad_(False).to(device)
+    try:
+        return model.eval().requires_grad_(False).to(device)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(
+            f"{entry.name}: does not fit into the memory of {device}: close other programs, or take --device cpu"
+        ) from error
 
 
 def packed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

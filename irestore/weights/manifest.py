@@ -6,6 +6,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,9 @@ def entries(manifests: Iterable[Path | str] = ()) -> tuple[Entry, ...]:
     Raises ManifestError that names the file, the model and the key.
     """
     users = own_folder("config") / "weights.toml"
-    ours = [(path, entry) for path in (builtin(), *([users] if users.is_file() else [])) for entry in read(path)]
+    shipped = builtin()
+    ours = [(shipped, entry) for entry in _read_once(shipped)]
+    ours += [(users, entry) for entry in (read(users) if users.is_file() else ())]
     given = [(path, entry) for path in map(Path, manifests) for entry in read(path)]
     names: set[str] = set()
     for path, entry in (*ours, *given):
@@ -149,6 +152,12 @@ def builtin() -> Path:
     """Our own manifest: beside the modules in an installed package, one folder up in a source tree."""
     installed = PACKAGE / "weights.toml"
     return installed if installed.is_file() else PACKAGE.parent / "weights.toml"
+
+
+@cache
+def _read_once(path: Path) -> tuple[Entry, ...]:
+    """As `read`, of the manifest that is shipped, which is asked for again and again."""
+    return read(path)
 
 
 def read(path: Path) -> tuple[Entry, ...]:

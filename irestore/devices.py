@@ -6,7 +6,9 @@ import ctypes
 import os
 import platform
 import re
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -50,7 +52,9 @@ def pick_all(names: str) -> list[torch.device]:
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Check that the device is not slower in that precision than in fp32, as CPUs can be. Raises UsageError."""
+    """Check that the device computes in that precision, and not slower than in fp32. Raises UsageError."""
+    if device.type == "cuda" and precision == "bf16" and torch.cuda.get_device_capability(device) < (8, 0):
+        raise UsageError("precision bf16: this GPU does not compute in it; take fp16 or auto")
     x86 = torch.backends.cpu.get_cpu_capability().startswith("AVX")
     if device.type == "cpu" and (precision == "fp16" or (precision == "bf16" and x86 and not KNOWS_BF16)):
         remedy = "bf16 or auto" if KNOWS_BF16 else "auto"
@@ -108,7 +112,37 @@ def keep_freed_memory() -> None:
         ctypes.CDLL(None).mallopt(trim_threshold, 2**29)
 
 
-def exact_convolutions(device: torch.device) -> AbstractContextManager[None]:
-    """Inside, CUDA computes them in full float32. A switch of the whole process, so left alone on other devices."""
-    flags = torch.backends.cudnn.flags
-    return flags(enabled=True, allow_tf32=False) if device.type == "cuda" else nullcontext()
+class _Exact(ExitStack):
+    """Switches of the whole process, as they are while any thread is inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock, self.inside = threading.Lock(), 0
+
+
+_EXACT = _Exact()
+
+
+@contextmanager
+def exact_convolutions(device: torch.device) -> Iterator[None]:
+    """Inside, CUDA computes convolutions in full float32, in all threads; other devices are left alone.
+
+    Nor does it take cuDNN's attention, which plans anew for every shape and thread.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    with _EXACT.lock:
+        if not _EXACT.inside:
+            _EXACT.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
+            attention = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+            _EXACT.callback(torch.backends.cuda.enable_cudnn_sdp, attention)
+            torch.backends.cuda.enable_cudnn_sdp(False)
+        _EXACT.inside += 1
+    try:
+        yield
+    finally:
+        with _EXACT.lock:
+            _EXACT.inside -= 1
+            if not _EXACT.inside:
+                _EXACT.close()

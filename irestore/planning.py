@@ -14,6 +14,7 @@ from irestore.tiling import round_up
 
 SHARE = 0.7  # of the memory is taken where --max-memory does not say
 TILE_BYTES = 256 * 2**20  # what a tile may take on a CPU: measured, smaller ones cost more than the cache gains
+CUDA_TILE_BYTES = 24 * 2**30  # so no tensor has 2^31 elements, which not every kernel takes
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -96,8 +97,7 @@ def choose_tile(model: Network, size: tuple[int, int], settings: Settings, room:
     if settings.tile != "auto":
         side = round_up(settings.tile, window)
         return (side, side) if side < max(size) else None
-    if model.device.type == "cpu":
-        room = min(room, TILE_BYTES)
+    room = min(room, {"cpu": TILE_BYTES, "cuda": CUDA_TILE_BYTES}.get(model.device.type, room))
     if working_bytes(model, size, None) <= room:
         return None
     side = window

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import isqrt
+from math import isqrt, prod
+from traceback import clear_frames
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from irestore.team import forward
 from irestore.tiling import Tiling, is_out_of_memory
 
 STRIP = 256  # rows of the result that are checked and copied at once
+PINNED_BYTES = 2**28  # of a result on the host that a GPU writes by itself; such memory is never given back
 
 
 def restore(
@@ -78,21 +80,24 @@ def restore(
                 made = networks[0](Field.of(padded, tiling)) if one else forward(networks, padded, tiling)
                 return finished(made, height * model.scale, width * model.scale)
 
+            result = None
             try:
                 result = computed(quick)
             except NonFiniteError:
                 if not half:
                     raise
+            if result is None:  # here, where the error no longer keeps the maps alive
                 result = computed(team)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
+        clear_frames(error.__traceback__)  # which keep maps alive for a caller that tries again
         raise OutOfMemoryError(
             f"a picture of {height}x{width} pixels does not fit into the memory of {model.device}: "
             "close other programs, or allow less with --max-memory, so that maps lie in a file"
         ) from error
     if shrunk is not None and tiling.tile is not None and tiling.tile != planned:
-        shrunk(isqrt(tiling.tile[0] * tiling.tile[1]) // model.window * model.window or model.window)
+        shrunk(isqrt(tiling.tile[0] * tiling.tile[1] * len(image)) // model.window * model.window or model.window)
     return result
 
 
@@ -131,13 +136,15 @@ def finished(field: Field, height: int, width: int) -> Tensor:
     """The field without its padding, clipped to 0..1, on the CPU; raises NonFiniteError. Strip by strip, so that no
     second copy is made and no more than a strip of a scratch file is resident; the CPU waits for a GPU at the end."""
     whole, spans = field.tensor, []
-    out = torch.empty(field.batch, height, width, field.channels, dtype=whole.dtype, pin_memory=whole.is_cuda)
+    shape = field.batch, height, width, field.channels
+    pinned = whole.is_cuda and prod(shape) * whole.itemsize <= PINNED_BYTES
+    out = torch.empty(shape, dtype=whole.dtype, pin_memory=pinned)
     out = out.permute(0, 3, 1, 2)  # channels last
     for top in range(0, height, STRIP):
         strip = whole[:, :, top : min(top + STRIP, height), :width]
         low, high = torch.aminmax(strip)
         spans.append(high - low)
-        out[:, :, top : top + STRIP].copy_(strip.clamp(0, 1), non_blocking=whole.is_cuda)
+        out[:, :, top : top + STRIP].copy_(strip.clamp(0, 1), non_blocking=pinned)
         field.release()
     if not torch.isfinite(torch.stack(spans)).all():
         raise NonFiniteError(

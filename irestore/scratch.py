@@ -22,9 +22,13 @@ class Store:
         self._pages = pages
 
     @classmethod
-    def memory(cls, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, pinned: bool = False) -> Store:
-        """Uninitialised room in the memory of `device`; `pinned` is memory of the host that a GPU copies faster."""
-        return cls(torch.empty(shape, dtype=dtype, device=device, pin_memory=pinned))
+    def memory(cls, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Store:
+        """Uninitialised room in the memory of `device`.
+
+        Not pinned on the host: that is rounded up to a power of two and never given back, and tiles, which do not lie
+        together, are copied no faster.
+        """
+        return cls(torch.empty(shape, dtype=dtype, device=device))
 
     @classmethod
     def file(cls, shape: tuple[int, ...], dtype: torch.dtype) -> Store:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from fractions import Fraction
 from itertools import count
+from traceback import clear_frames
 from typing import Any, TypeVar
 
 import torch
@@ -50,6 +51,8 @@ def forward(networks: Sequence[Network], image: Tensor, tiling: Tiling) -> Field
     errors = [error for call in calls if (error := call.exception())]
     for error in errors:
         if is_out_of_memory(error):
+            for each in errors:
+                clear_frames(each.__traceback__)  # which keep the maps of all alive
             alone: Field = networks[0](Field.of(image, tiling))
             return alone
         if not isinstance(error, threading.BrokenBarrierError):

@@ -202,9 +202,8 @@ class Tiling:
         lower = {"device": "host", "host": "scratch"}
         while self.storage in lower:
             home = self.device if self.storage == "device" else torch.device("cpu")
-            pinned = self.device.type == "cuda" and home.type == "cpu"
             try:
-                return Store.memory(shape, like.dtype, home, pinned)
+                return Store.memory(shape, like.dtype, home)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -217,5 +216,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError):
         return True
     text = str(error)
-    told = ("MPS backend out of memory", "DefaultCPUAllocator: ", "CUBLAS_STATUS_ALLOC_FAILED")
+    told = (
+        "MPS backend out of memory",
+        "DefaultCPUAllocator: ",
+        "CUDA error: out of memory",  # of what is no tensor: a context, pinned memory, a kernel that is loaded late
+        "CUBLAS_STATUS_ALLOC_FAILED",
+        "CUBLAS_STATUS_NOT_INITIALIZED",
+        "CUDNN_STATUS_ALLOC_FAILED",
+        "unable to find an engine to execute this computation",  # cuDNN, where no plan's workspace fits
+    )
     return isinstance(error, RuntimeError) and any(part in text for part in told)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from irestore import devices, processors
-from irestore.devices import free_bytes, pick, pick_all, total_bytes
+from irestore.devices import exact_convolutions, free_bytes, pick, pick_all, total_bytes
 from irestore.errors import UsageError
 
 
@@ -97,6 +97,17 @@ def test_a_precision_that_a_cpu_is_slow_in_is_refused(
     else:
         with pytest.raises(UsageError, match=f"precision {precision}.*; {remedy}$"):
             devices.check_precision(precision, torch.device(device))
+
+
+def test_convolutions_stay_exact_until_the_last_thread_is_done() -> None:
+    before, gpu = torch.backends.cudnn.allow_tf32, torch.device("cuda")
+    first, second = exact_convolutions(gpu), exact_convolutions(gpu)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not torch.backends.cudnn.allow_tf32
+    second.__exit__(None, None, None)
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 def test_cudas_free_memory_counts_what_torch_keeps_unused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,9 @@ def test_a_section_that_fails_or_hangs_is_told_and_its_rows_are_kept() -> None:
 
 def test_a_wait_for_the_device_is_told_by_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)
-    monkeypatch.setattr(scratch.torch, "empty", lambda *shape, **how: warnings.warn("synchronizing", stacklevel=1))
+    monkeypatch.setattr(
+        scratch.torch, "empty", lambda *shape, **how: warnings.warn("called a synchronizing operation", stacklevel=1)
+    )
     (place,) = device.waits(lambda: [scratch.Store.memory((1,), torch.float32, HERE.device) for _ in range(2)]).items()
     assert place[0].startswith("scratch.py:")
     assert place[0].endswith(" memory")

@@ -25,7 +25,7 @@ from irestore.batch.progress import attend
 from irestore.batch.report import Collected, Outcome, Report
 from irestore.batch.restorer import BATCH_PIXELS, MOST_BESIDE, Restorer
 from irestore.batch.run import UNFORESEEN, run
-from irestore.devices import exact_convolutions, keep_freed_memory
+from irestore.devices import keep_freed_memory
 from irestore.errors import IrestoreError, RestoreError, UsageError, install_command
 
 try:
@@ -102,7 +102,6 @@ class _Worker:
         torch.set_num_threads(workers.threads)
         keep_freed_memory()
         self._pool, self._options = Pool([restorer.on(workers.device)]), options
-        exact_convolutions(self._pool.device).__enter__()  # for good: calls side by side would turn it for each other
 
     def restore(self, items: Sequence[Item]) -> tuple[list[tuple[Outcome, int]], list[str], IrestoreError | None]:
         """Outcomes, each with pixels; the notes on them; and why no more is to be tried, as where a disk is full."""

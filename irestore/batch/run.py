@@ -25,7 +25,6 @@ from irestore.batch.plan import EXISTS
 from irestore.batch.pool import Pool, batches
 from irestore.batch.progress import attend
 from irestore.batch.report import Outcome, Report, Status
-from irestore.devices import exact_convolutions
 from irestore.errors import WriteError
 from irestore.images import Picture, reduced
 
@@ -52,9 +51,8 @@ def run(items: Sequence[Item], pool: Pool, report: Report, options: RunOptions) 
 
     Raises WriteError when a disk is full, and KeyboardInterrupt as it came; both after what was computed is written.
     """
-    with exact_convolutions(pool.device):  # around all devices: it is one switch, which each would turn for the others
-        units = batches(items, pool)
-        _Run(iter(units), min(pool.workers, len(units)), pool, report, options).run()
+    units = batches(items, pool)
+    _Run(iter(units), min(pool.workers, len(units)), pool, report, options).run()
 
 
 @dataclass

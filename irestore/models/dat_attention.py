@@ -78,7 +78,7 @@ class OblongAttention(nn.Module):
         table = (grid(2 * height - 1, 2 * width - 1) - torch.tensor([height - 1, width - 1])).to(like)  # (offsets, 2)
         for layer in self.pos.values():
             table = layer(table)  # in the end (offsets, heads)
-        return table[self_index(height, width).to(like.device)].permute(2, 0, 1)[None]
+        return table[self_index(height, width).to(like.device)].permute(2, 0, 1)[None].contiguous()
 
     def forward(self, qkv: Tensor, bias: Tensor, scale: float, regions: Tensor | None, reach: int) -> Tensor:
         """(B, 3, C, h + 2 reach, w + 2 reach) -> (B, C, h, w). Pixels of different `regions` do not see each other."""

@@ -21,6 +21,7 @@ from irestore.models.layers import (
     Mlp,
     attend,
     from_windows,
+    fused_attention,
     linear,
     overlap_index,
     parts,
@@ -111,7 +112,7 @@ class HAB(HybridBlock):
     def forward(self, x: Field, shared: Shared) -> Field:
         """The map after this block."""
         bias = self.attn.relative_position_bias_table[shared.inner].permute(2, 0, 1)[None]  # 3-d masks take a slow path
-        bias = bias.to(self.attn.qkv.weight.dtype)
+        bias = bias.to(self.attn.qkv.weight.dtype).contiguous()
 
         def attend(t: Tensor, box: Box) -> Tensor:
             """Beyond an edge the tile shows pixels of the opposite one, which are not to be seen from this side."""
@@ -141,7 +142,8 @@ class OCAB(nn.Module):
     def forward(self, x: Field, shared: Shared) -> Field:
         """The map after this block."""
         before = x.moments(self.eps)  # waits for the whole image
-        bias = self.relative_position_bias_table[shared.outer].permute(2, 0, 1)[None].to(self.qkv.weight.dtype)
+        bias = self.relative_position_bias_table[shared.outer].permute(2, 0, 1)[None]
+        bias = bias.to(self.qkv.weight.dtype).contiguous()
         reach = (self.outer - self.window) // 2
         size = x.height, x.width
 
@@ -169,7 +171,7 @@ class OCAB(nn.Module):
         kv = kv.permute(0, 1, 2, 4, 5, 3).reshape(len(q), self.outer**2, 2, self.heads, dim // self.heads)
         k, v = kv.permute(2, 0, 3, 1, 4)  # each (B, H, outer^2, D)
         q = q.view(len(q), -1, self.heads, dim // self.heads).transpose(1, 2)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
+        mixed = fused_attention(q, k, v, bias, self.scale)
         out = from_windows(self.proj(mixed.transpose(1, 2).flatten(2)), self.window, core.shape[2], core.shape[3])
         return F.pad(out, (reach, reach, reach, reach))
 

@@ -146,12 +146,24 @@ def parts(box: Box, height: int, width: int, device: torch.device) -> Tensor:
     return 3 * down[:, None] + across
 
 
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:
+    """softmax(scale q k + bias) v, each (B, H, N, D), so that GPUs take a kernel that keeps no N x N matrix.
+
+    These take only multiples of 8 channels a head, and a bias whose last dimension lies together.
+    """
+    short = -q.shape[-1] % 8 if q.is_cuda else 0
+    if not short:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+    q, k, v = (F.pad(each, (0, short)) for each in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)[..., :-short]
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float, regions: Tensor | None = None) -> Tensor:
     """softmax(scale q k + bias) v in each window: q, k, v (B, H, N, D), bias (1, H, N, N) -> (B, H, N, D).
 
     Pixels of different `regions` (B, N) do not see each other.
     """
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+    mixed = fused_attention(q, k, v, bias, scale)
     if regions is not None:
         torn = (regions != regions[:, :1]).any(1).nonzero()[:, 0]
         if len(torn):  # few windows, and only these need a mask of their own, which takes much room
@@ -159,7 +171,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float, regions:
             for few in (torn[i : i + 16] for i in range(0, len(torn), 16)):
                 apart = (regions[few][:, :, None] != regions[few][:, None])[:, None].to(bias.dtype)  # (few, 1, N, N)
                 mask = bias - 100.0 * apart
-                again.append(F.scaled_dot_product_attention(q[few], k[few], v[few], attn_mask=mask, scale=scale))
+                again.append(fused_attention(q[few], k[few], v[few], mask, scale))
             mixed = mixed.index_copy(0, torn, torch.cat(again))
     return mixed
 

@@ -8,5 +8,8 @@ from irestore.processors import processors
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command has it; before torch is loaded
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # of `-n auto`, which share the processors
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors() // int(workers))))
-# A run that a script starts in the background ignores Ctrl-C; here it does what it does on a terminal.
+# A run that a script starts in the background ignores Ctrl-C, and under nohup a closed terminal; here both do what they
+# do on a terminal.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -275,8 +275,7 @@ def test_3_when_the_model_cannot_be_had(tmp_path: Path, weights: Path) -> None:
 
 
 def test_130_and_143_when_stopped_and_the_same_command_does_the_rest(tmp_path: Path, weights: Path) -> None:
-    count = 150  # enough to be still at it when the signal comes, also on a busy machine
-    for number in range(count):
+    for number in range(60):
         write_picture(tmp_path / "in" / f"{number:02}.png", (40, 40))
     command = [IRESTORE, "sr", "--weights", weights, "-r", "in", "-o"]
     for name, number, code in (("int", signal.SIGINT, 130), ("term", signal.SIGTERM, 143)):
@@ -285,13 +284,13 @@ def test_130_and_143_when_stopped_and_the_same_command_does_the_rest(tmp_path: P
         ran = interrupt(process, number, lambda out=out: any(out.glob("*.png")))  # type: ignore[misc]
         assert (ran.code, ran.out) == (code, b"")
         done = len(list(out.glob("*.png")))
-        assert 0 < done < count
+        assert 0 < done < 60
         assert list(out.glob(".*")) == []
         assert f"irestore: {done} done, 0 skipped, 0 failed" in ran.err
         assert "the same command does the rest" in ran.err
         assert "Traceback" not in ran.err
     rest = irestore(tmp_path, *command[1:], "int")
-    assert (rest.code, len(list((tmp_path / "int").glob("*.png")))) == (0, count)
+    assert (rest.code, len(list((tmp_path / "int").glob("*.png")))) == (0, 60)
 
 
 def test_130_while_still_starting(tmp_path: Path, weights: Path) -> None:

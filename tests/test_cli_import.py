@@ -1,7 +1,6 @@
 """`irestore models import`: a checkpoint becomes a model with a name, or a file, and nothing else changes."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -15,18 +14,9 @@ from irestore import models, weights
 from irestore.cli import main
 from irestore.models.deduce import PUBLISHED
 
+pytestmark = pytest.mark.usefixtures("home")
 CONTENT = b"weights" * 1000
 SMALL = {"upscale": 2, "embed_dim": 8, "depths": [1], "num_heads": [2], "window_size": 8, "squeeze_factor": 4}
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """In this process too, nothing of the tester's own."""
-    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "LOCALAPPDATA", "APPDATA"):
-        monkeypatch.setenv(name, str(tmp_path))
-    for name in [name for name in os.environ if name.startswith("IRESTORE_MODEL") or name == "IRESTORE_MANIFEST"]:
-        monkeypatch.delenv(name)
-    monkeypatch.setattr("irestore.weights.hub.cache", lambda: tmp_path / "hub")
 
 
 def test_an_imported_model_has_a_name_until_it_is_removed(tmp_path, capsys):

@@ -17,6 +17,7 @@ from irestore.cli import main, root
 from irestore.weights.manifest import builtin, read
 
 COMMANDS = ["list", "download", "path", "verify", "rm", "info", "import"]
+pytestmark = pytest.mark.usefixtures("home")
 CONTENT = b"weights" * 1000
 
 
@@ -24,16 +25,6 @@ CONTENT = b"weights" * 1000
 def machine(tmp_path: Path) -> Machine:
     manifest(tmp_path / "m.toml", CONTENT)
     return Machine(tmp_path, more={"IRESTORE_MANIFEST": str(tmp_path / "m.toml")})
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """In this process too, nothing of the tester's own."""
-    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "LOCALAPPDATA", "APPDATA"):
-        monkeypatch.setenv(name, str(tmp_path))
-    for name in [name for name in os.environ if name.startswith("IRESTORE_MODEL") or name == "IRESTORE_MANIFEST"]:
-        monkeypatch.delenv(name)
-    monkeypatch.setattr("irestore.weights.hub.cache", lambda: tmp_path / "hub")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has no such users")

@@ -120,7 +120,7 @@ def test_one_run_takes_for_each_picture_what_it_needs_and_says_what_it_did_not_e
     out, err = capsys.readouterr()
     models = {record["input"]: record["model"] for record in map(json.loads, out.splitlines())}
     assert models == {"a.png": "compact-x4", "b.png": "compact-x2", "c.png": None}
-    assert "1 not enlarged, since that large or larger already: only brought to that size" in err
+    assert "1 picture not enlarged, since that large or larger already: only reduced to that size" in err
     assert [size_of(here / "out" / f"{name}_w30.png")[1] for name in "abc"] == [30, 30, 30]
     capsys.readouterr()
     assert main(["sr", "--width", "30", "-r", "out", "-n", *OFFLINE]) == 0
@@ -305,4 +305,4 @@ def test_a_jpeg_for_a_model_that_is_made_for_clean_sources_is_told_the_remedy(
         assert main(["sr", "-m", model, "-n", "a.jpg", "b.png", "-d", "cpu", *more]) == 0
         err = capsys.readouterr().err
         assert ("which" in err) == (remedy is not None)
-        assert remedy is None or f"1 compressed with loss, which {model} is not made for; {remedy}" in err
+        assert remedy is None or f"1 picture compressed with loss: {model} is not made for that, {remedy}" in err

@@ -211,6 +211,7 @@ def test_1_when_a_picture_fails_and_the_others_are_done(tmp_path: Path, weights:
     ("arguments", "said"),
     [
         (["upscale", "a.png"], "no such command 'upscale'; there are: sr, "),
+        (["dejpeg,sr", "a.jpg"], "several tasks at once: irestore sr --first dejpeg"),
         (["denoize", "a.png"], "did you mean denoise?"),
         (["a.png"], "a.png is no command: say first what to do with it, as in: irestore sr a.png"),
         (["sr", "a.png", "--model-dir", "nowhere"], "nowhere"),

@@ -281,7 +281,7 @@ def test_what_changes_unasked_is_said(here: Path, weights: Path, capsys: pytest.
     Image.new("CMYK", (9, 9)).save(here / "c.jpg")
     assert main(["sr", "--weights", str(weights), "a.jp2", "b.png", "c.jpg"]) == 0
     err = capsys.readouterr().err
-    assert "irestore: 1 of format jpeg2000 will be png; -f chooses another format" in err
+    assert "irestore: 1 picture of format jpeg2000 will be png; -f chooses another format" in err
     assert "b.png: its palette became full colour (RGB)" in err
     assert "c.jpg: CMYK without a CMYK profile; colours were converted" in err
     assert main(["sr", "--weights", str(weights), "a.jp2", "-o", "d.png"]) == 0
@@ -301,8 +301,8 @@ def test_verbose_says_how_and_why(here: Path, weights: Path, capsys: pytest.Capt
 def test_a_long_run_says_at_its_start_what_would_be_faster(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("LONG_SECONDS", "TRUST_SECONDS", "DRAW_SECONDS"):
-        monkeypatch.setattr(progress, name, 0.0)
+    for name, seconds in {"LONG_SECONDS": 0.0, "TRUST_SECONDS": 0.0, "DRAW_SECONDS": 0.01}.items():
+        monkeypatch.setattr(progress, name, seconds)
     monkeypatch.setattr("irestore.devices.KNOWS_BF16", True)
     near = models.find("compact-deblur", models.entries())
     for module in (weights_package, models):
@@ -582,7 +582,7 @@ def test_a_model_that_is_named_says_the_scale_and_is_used_as_often_as_another_on
     assert main(["sr", "-n", "-x4", "-m", "compact-x2", "a.png", "-d", "cpu"]) == 0
     out, err = capsys.readouterr()
     assert "36x28 (sr x2, sr x2)" in out
-    assert "1 by several networks, since one does not make it that large: sr x2, sr x2" in err
+    assert "1 picture by several networks, for one does not enlarge so much: sr x2, sr x2" in err
     assert main(["sr", "-n", "-x1.5", "-m", "compact-x2", "a.png", "-d", "cpu"]) == 0
     out, err = capsys.readouterr()
     assert "14x10 (sr x2, reduced)" in out

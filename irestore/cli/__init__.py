@@ -79,6 +79,9 @@ def _no_command(name: str) -> str:
     """What to say about a word that is no command."""
     if Path(name).suffix or os.path.exists(name):  # noqa: PTH110 Path raises for long names
         return f"{name} is no command: say first what to do with it, as in: irestore sr {name}"
+    *before, last = name.split(",")
+    if before and {*before, last} <= TASKS.keys():
+        return f"no such command {name!r}; several tasks at once: irestore {last} --first {' --first '.join(before)}"
     near = difflib.get_close_matches(name, COMMANDS, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(COMMANDS)}"
     return f"no such command {name!r}; {hint}"

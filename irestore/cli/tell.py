@@ -38,7 +38,7 @@ def report_plan(
     if options.pictures.format == "auto" and not images.format_of(files.output or ""):
         for (source, format), count in Counter((item.info.format, item.format) for item in planned.items).items():
             if source != format:
-                report.note(f"{count} of format {source} will be {format}; -f chooses another format")
+                report.note(f"{_pictures(count)} of format {source} will be {format}; -f chooses another format")
     clean = {step for step, entry in entries.items() if entry.sources == "clean"}
     jpegs = sum(item.info.lossy and not clean.isdisjoint(item.chain.steps) for item in planned.items)
     if jpegs and not {"dejpeg", "restore"} & set(tasks):
@@ -46,13 +46,13 @@ def report_plan(
         every = (each for step in clean for each in weights.candidates(step.task, step.scale, None, manifests))
         fitting = [entry.name for entry in every if entry.sources == "lossy"]
         remedy = f"-m {fitting[0]} is" if fitting else "--first dejpeg mostly gives a better result"
-        report.note(f"{jpegs} compressed with loss, which {names} is not made for; {remedy}")
+        report.note(f"{_pictures(jpegs)} compressed with loss: {names} is not made for that, {remedy}")
     several = [item.chain for item in planned.items if sum(step.scale > 1 for step in item.chain.steps) > 1]
     if several:
-        report.note(f"{len(several)} by several networks, since one does not make it that large: {several[0]}")
+        report.note(f"{_pictures(len(several))} by several networks, for one does not enlarge so much: {several[0]}")
     large = sum(item.chain.restored == item.chain.source for item in planned.items)
     if large and TASKS[options.task].enlarges:
-        report.note(f"{large} not enlarged, since that large or larger already: only brought to that size")
+        report.note(f"{_pictures(large)} not enlarged, since that large or larger already: only reduced to that size")
     if not planned.items and not planned.settled:
         of_shard = f" of shard {files.shard}" if files.shard.count > 1 else ""
         report.note(f"no pictures{of_shard} found in {', '.join(files.inputs) or files.files_from}")
@@ -102,3 +102,8 @@ def hint(seconds: float, entries: Mapping[Step, weights.Entry], device: str, opt
     if options.computing.ensemble:
         told += f"; without --ensemble: about {duration(seconds / 8)}"
     return f"{told}; Ctrl-C keeps what is done"
+
+
+def _pictures(count: int) -> str:
+    """1 picture, 2 pictures."""
+    return f"{count} picture{'' if count == 1 else 's'}"

@@ -141,6 +141,16 @@ def test_what_is_enlarged_is_damaged_at_the_size_of_the_small_picture():
     assert error.mean().abs() * 255 < 0.2
 
 
+def test_of_several_places_that_with_most_detail_is_taken():
+    picture = np.full((96, 192, 3), 128, np.uint8)
+    picture[:, :32] = np.random.default_rng(0).integers(0, 256, (96, 32, 3))  # a sixth has detail
+    pairs = [Pair(picture, picture)]
+    (_, one), (_, best) = (Crops(pairs, drawing(size=16, batch=40, places=count))[0] for count in (1, 8))
+    flat = [(image == image[:, :, :1, :1]).all((1, 2, 3)).sum() for image in (one, best)]
+    assert flat[0] > 20
+    assert flat[1] < 20
+
+
 def test_grey_crops_are_grey_on_both_sides():
     damaged, clean = Crops([Pair(PHOTOS["cat"], None)], drawing(batch=40, grey=0.5), Noise(camera=0, clean=0))[0]
     grey = [(image == image[:, :1]).all((1, 2, 3)) for image in (damaged, clean)]

@@ -177,7 +177,7 @@ def pictures(
             raise ValueError(f"[data] {key} = {settings[key]}: must be a multiple of the window, {model.window}")
     damage = degrade.build(config["degradation"]) if "degradation" in config else None
     train, held = data.load(folder, settings, model.scale, damage, data.Cache(cache))
-    optional = {key: settings[key] for key in ("grey", "paired") if key in settings}
+    optional = {key: settings[key] for key in ("grey", "paired", "places") if key in settings}
     drawing = Drawing(
         scale=model.scale, size=settings["size"], batch=settings["batch"], seed=config["train"]["seed"], **optional
     )

@@ -54,11 +54,14 @@ def read(entry: Entry, path: Path, device: torch.device | str = "cpu") -> Networ
 
 
 def packed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices and kernels (N, ...) as int8, each of the N rows with a scale of its own; the rest as float16."""
+    """Matrices and kernels (N, ...) as int8, each of the N rows with a scale of its own; the rest as float16.
+
+    So is the first convolution: in 8 bits it alone would cost a network for noise 0.03 dB, all others together 0.002.
+    """
     result = {}
     for name, tensor in state.items():
         result[name] = tensor.half() if tensor.is_floating_point() else tensor
-        if tensor.is_floating_point() and tensor.ndim > 1:
+        if tensor.is_floating_point() and tensor.ndim > 1 and not name.startswith("conv_first."):
             scale = (tensor.flatten(1).abs().amax(1) / 127).half().clamp_min(2**-24)  # (N,), not zero
             result[name] = (tensor / _by_row(scale, tensor)).round().clamp(-127, 127).to(torch.int8)
             result[name + SCALE] = scale

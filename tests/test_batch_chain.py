@@ -120,7 +120,7 @@ def test_one_run_takes_for_each_picture_what_it_needs_and_says_what_it_did_not_e
     out, err = capsys.readouterr()
     models = {record["input"]: record["model"] for record in map(json.loads, out.splitlines())}
     assert models == {"a.png": "compact-x4", "b.png": "compact-x2", "c.png": None}
-    assert "1 picture not enlarged, since that large or larger already: only reduced to that size" in err
+    assert "1 picture not enlarged, only reduced: large enough already" in err
     assert [size_of(here / "out" / f"{name}_w30.png")[1] for name in "abc"] == [30, 30, 30]
     capsys.readouterr()
     assert main(["sr", "--width", "30", "-r", "out", "-n", *OFFLINE]) == 0

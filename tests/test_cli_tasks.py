@@ -582,7 +582,7 @@ def test_a_model_that_is_named_says_the_scale_and_is_used_as_often_as_another_on
     assert main(["sr", "-n", "-x4", "-m", "compact-x2", "a.png", "-d", "cpu"]) == 0
     out, err = capsys.readouterr()
     assert "36x28 (sr x2, sr x2)" in out
-    assert "1 picture by several networks, for one does not enlarge so much: sr x2, sr x2" in err
+    assert "several networks for 1 picture, because one does not enlarge so much: sr x2, sr x2" in err
     assert main(["sr", "-n", "-x1.5", "-m", "compact-x2", "a.png", "-d", "cpu"]) == 0
     out, err = capsys.readouterr()
     assert "14x10 (sr x2, reduced)" in out

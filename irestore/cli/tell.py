@@ -49,10 +49,12 @@ def report_plan(
         report.note(f"{_pictures(jpegs)} compressed with loss: {names} is not made for that, {remedy}")
     several = [item.chain for item in planned.items if sum(step.scale > 1 for step in item.chain.steps) > 1]
     if several:
-        report.note(f"{_pictures(len(several))} by several networks, for one does not enlarge so much: {several[0]}")
+        report.note(
+            f"several networks for {_pictures(len(several))}, because one does not enlarge so much: {several[0]}"
+        )
     large = sum(item.chain.restored == item.chain.source for item in planned.items)
     if large and TASKS[options.task].enlarges:
-        report.note(f"{_pictures(large)} not enlarged, since that large or larger already: only reduced to that size")
+        report.note(f"{_pictures(large)} not enlarged, only reduced: large enough already")
     if not planned.items and not planned.settled:
         of_shard = f" of shard {files.shard}" if files.shard.count > 1 else ""
         report.note(f"no pictures{of_shard} found in {', '.join(files.inputs) or files.files_from}")
@@ -105,5 +107,5 @@ def hint(seconds: float, entries: Mapping[Step, weights.Entry], device: str, opt
 
 
 def _pictures(count: int) -> str:
-    """1 picture, 2 pictures."""
+    """The count with its noun: 1 picture, 2 pictures."""
     return f"{count} picture{'' if count == 1 else 's'}"
